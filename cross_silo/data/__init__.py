@@ -1,0 +1,1 @@
+"""COCO data: reading, partitioning, MindRecord shards, and the pipeline that feeds training."""

@@ -1,0 +1,5 @@
+"""Shared set-up of the tests."""
+
+import cross_silo.runtime
+
+cross_silo.runtime.prepare()
