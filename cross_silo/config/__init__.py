@@ -1,0 +1,1 @@
+"""Typed settings of the job (federated YAML) and of the model and its data (model YAML)."""

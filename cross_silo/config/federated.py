@@ -1,0 +1,215 @@
+"""The job's settings: the federated YAML, with the keys of the mindspore-federated engine and ours."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from dataclasses import dataclass, field
+from typing import Tuple, Union
+
+from cross_silo.config.schema import build, read_yaml, require
+from cross_silo.errors import UserError
+
+ENGINES = ("native",)
+MAX_MODEL_BYTES = 2**31 - 1
+"""A model travels in one FlatBuffers message, whose offsets are signed 32-bit."""
+
+
+@dataclass(frozen=True)
+class DistributedCache:
+    """Where Redis is."""
+
+    address: str = "127.0.0.1:2345"
+    """host:port. On loopback, an embedded Redis is started if nothing listens there."""
+    type: str = "redis"
+    """Only redis."""
+
+    def __post_init__(self) -> None:
+        require(self.type == "redis", f"type is {self.type!r}, expected redis")
+        split_address(self.address, "address", ValueError)
+
+
+@dataclass(frozen=True)
+class Round:
+    """When a round begins, ends and fails. Windows are in milliseconds."""
+
+    start_fl_job_threshold: int = 2
+    """Silos a round needs."""
+    start_fl_job_time_window: int = 300_000
+    """From the first silo's startFLJob to the last one's."""
+    update_model_ratio: float = 1.0
+    """Share of the started silos whose update a round needs."""
+    update_model_time_window: int = 600_000
+    """From the first silo's updateModel to the last one's."""
+    global_iteration_time_window: int = 3_600_000
+    """From the first startFLJob to the end of the round; bounds training."""
+    max_consecutive_failures: int = 5
+    """Failed rounds in a row after which the job ends with an error."""
+    max_uploads: int = 2
+    """Uploads held in memory at once; further ones wait."""
+
+    def __post_init__(self) -> None:
+        for name in self.__dataclass_fields__:
+            require(getattr(self, name) > 0, f"{name} is {getattr(self, name)}, expected more than 0")
+        require(
+            self.update_model_ratio == 1.0,
+            f"update_model_ratio is {self.update_model_ratio}, expected 1.0 (every silo takes part in a round)",
+        )
+
+
+@dataclass(frozen=True)
+class Aggregation:
+    """How updates become the next model."""
+
+    aggregation_type: str = "FedAvg"
+    """FedAvg: the mean, weighted by samples (McMahan et al. 2017, Algorithm 1)."""
+
+    def __post_init__(self) -> None:
+        require(
+            self.aggregation_type == "FedAvg",
+            f"aggregation_type is {self.aggregation_type!r}, expected FedAvg",
+        )
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Where the job's record goes."""
+
+    metrics_file: str = "metrics.json"
+    """One JSON line a round, in the server's run directory unless absolute."""
+
+
+@dataclass(frozen=True)
+class Client:
+    """Settings that the servers hand to the workers."""
+
+    client_epoch_num: int = 1
+    """Local epochs a round."""
+    client_batch_size: int = 0
+    """Images a step; 0 leaves it to the model YAML."""
+    client_learning_rate: float = 0.0
+    """Learning rate; 0 leaves it to the model YAML."""
+    sync_frequency: int = 0
+    """Local steps a round instead of epochs; 0: epochs."""
+
+    def __post_init__(self) -> None:
+        require(self.client_epoch_num >= 1, f"client_epoch_num is {self.client_epoch_num}, expected at least 1")
+        for name in ("client_batch_size", "client_learning_rate", "sync_frequency"):
+            require(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}, expected 0 or more")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Held-out data on the server's host, on which the global model of each round is measured."""
+
+    annotations: str = ""
+    """COCO json; empty: the job does not evaluate."""
+    image_dir: str = ""
+    """Directory that the json's file names are relative to."""
+    every: int = 1
+    """Rounds from one evaluation to the next; the last round is always evaluated."""
+    deadline: int = 1800
+    """Seconds the server waits at the job's end for outstanding evaluations."""
+
+    def __post_init__(self) -> None:
+        require(self.every >= 1, f"every is {self.every}, expected at least 1")
+        require(
+            bool(self.annotations) == bool(self.image_dir),
+            "annotations and image_dir are set together or not at all",
+        )
+
+
+@dataclass(frozen=True)
+class FederatedConfig:
+    """All of the federated YAML."""
+
+    fl_name: str = "cross_silo"
+    """Name of the job; prefix of its Redis keys and checkpoints."""
+    fl_iteration_num: int = 10
+    """Good rounds to train."""
+    server_mode: str = "CLOUD_TRAINING"
+    """Only CLOUD_TRAINING."""
+    enable_ssl: bool = False
+    """Only false."""
+    engine: str = "native"
+    """Which aggregator serves the job."""
+    silos: Union[int, Tuple[str, ...]] = 0
+    """Silos that may take part: a number, or their names. 0: as many as start_fl_job_threshold."""
+    lease: float = 15.0
+    """Seconds without a heartbeat after which a silo's worker counts as dead."""
+    distributed_cache: DistributedCache = field(default_factory=DistributedCache)
+    round: Round = field(default_factory=Round)
+    aggregation: Aggregation = field(default_factory=Aggregation)
+    summary: Summary = field(default_factory=Summary)
+    client: Client = field(default_factory=Client)
+    evaluation: Evaluation = field(default_factory=Evaluation)
+
+    def __post_init__(self) -> None:
+        require(
+            re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", self.fl_name) is not None,
+            f"fl_name is {self.fl_name!r}, expected 1-64 letters, digits, '_', '-' or '.', a letter or digit first",
+        )
+        require(
+            1 <= self.fl_iteration_num < 2**31,
+            f"fl_iteration_num is {self.fl_iteration_num}, expected 1 to 2^31-1",
+        )
+        require(
+            self.server_mode == "CLOUD_TRAINING",
+            f"server_mode is {self.server_mode!r}, expected CLOUD_TRAINING",
+        )
+        require(not self.enable_ssl, "enable_ssl is true, expected false: TLS is not available")
+        require(self.engine in ENGINES, f"engine is {self.engine!r}, expected one of {', '.join(ENGINES)}")
+        require(self.lease >= 1, f"lease is {self.lease}, expected at least 1 second")
+        names = self.silo_names
+        require(len(set(names)) == len(names), "silos names a silo twice")
+        if self.num_silos < self.round.start_fl_job_threshold:
+            raise ValueError(
+                f"round.start_fl_job_threshold is {self.round.start_fl_job_threshold}, "
+                f"but silos allows {self.num_silos}: no round could ever begin"
+            )
+        if self.num_silos > self.round.start_fl_job_threshold:
+            raise ValueError(
+                f"silos allows {self.num_silos}, but round.start_fl_job_threshold is "
+                f"{self.round.start_fl_job_threshold}; expected the same number (every silo takes part in a round)"
+            )
+
+    @property
+    def silo_names(self) -> Tuple[str, ...]:
+        """Names of the silos that may take part; empty where any name may."""
+        return self.silos if isinstance(self.silos, tuple) else ()
+
+    @property
+    def num_silos(self) -> int:
+        """How many silos the job expects."""
+        return len(self.silo_names) or self.silos or self.round.start_fl_job_threshold  # type: ignore[return-value]
+
+
+def load_federated(path: Union[str, os.PathLike]) -> FederatedConfig:
+    """Read and check the federated YAML. Raises UserError naming file and key."""
+    return build(FederatedConfig, read_yaml(path), str(path))
+
+
+def split_address(address: str, what: str, error: type = UserError) -> Tuple[str, int]:
+    """Return (host, port) of ``host:port``; raises ``error`` naming ``what``."""
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise error(f"{what} is {address!r}, expected host:port")
+    return host, int(port)
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether ``host`` (a name or a literal address) is this machine's loopback."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def require_loopback(host: str, what: str) -> None:
+    """Refuse an address that other machines reach, since nothing authenticates them."""
+    if not is_loopback(host):
+        raise UserError(f"{what} is {host!r}, expected a loopback address (127.0.0.1): requests are not authenticated")
