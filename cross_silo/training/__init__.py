@@ -1,0 +1,1 @@
+"""A worker: local training steps and the rounds around them."""

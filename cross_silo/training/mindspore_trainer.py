@@ -1,0 +1,166 @@
+"""Local training with MindSpore in graph mode: one compiled step, one data pipeline, state that outlives rounds."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Callable, Dict, List, Mapping, Tuple
+
+import mindspore
+import numpy as np
+from mindspore import Parameter, Tensor, nn, ops
+
+from cross_silo.config.model import ModelConfig
+from cross_silo.training.schedule import learning_rate
+from cross_silo.training.trainer import NonFiniteLossError, StepRecord, Weights
+
+if TYPE_CHECKING:
+    from cross_silo.data.loader import Batch, TrainingLoader
+    from cross_silo.detector import Detector
+
+
+class TrainStep(nn.Cell):
+    """Forward, gradients, clipping and update as one graph."""
+
+    def __init__(self, losses: nn.Cell, optimizer: nn.Optimizer, loss_scale: float, gradient_clip: float) -> None:
+        super().__init__(auto_prefix=False)
+        self.optimizer = optimizer
+        self.gradient_clip = gradient_clip
+        self.loss_scale = loss_scale
+        self.scaled = _ScaledLoss(losses, loss_scale)
+        self.forward_and_gradients = ops.value_and_grad(self.scaled, None, optimizer.parameters, has_aux=True)
+
+    def construct(self, image, boxes, labels, valid, noise):
+        (_, losses), gradients = self.forward_and_gradients(image, boxes, labels, valid, noise)
+        if self.loss_scale != 1.0:
+            gradients = ops.HyperMap()(ops.partial(_divide, self.loss_scale), gradients)
+        if self.gradient_clip > 0:
+            gradients = ops.clip_by_global_norm(gradients, self.gradient_clip)
+        return ops.depend(losses, self.optimizer(gradients))
+
+
+_divide = ops.MultitypeFuncGraph("divide")
+
+
+@_divide.register("Number", "Tensor")
+def _divide_tensor(divisor, gradient):
+    return gradient / divisor
+
+
+class _ScaledLoss(nn.Cell):
+    """(loss * scale, all the losses as one vector)."""
+
+    def __init__(self, losses: nn.Cell, scale: float) -> None:
+        super().__init__(auto_prefix=False)
+        self.losses = losses
+        self.scale = scale
+
+    def construct(self, image, boxes, labels, valid, noise):
+        losses = self.losses(image, boxes, labels, valid, noise)
+        return losses[0] * self.scale, ops.stack(losses)
+
+
+def make_optimizer(config: ModelConfig, network: nn.Cell) -> nn.Optimizer:
+    """Return the configured optimizer over ``network``'s trainable parameters.
+
+    Vectors and scalars (biases, normalisation) are exempt from weight decay.
+    """
+    trainable = network.trainable_params()
+    groups = [
+        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    if config.optimizer == "adam":
+        return nn.Adam(groups, config.base_lr, beta1=config.momentum)
+    momentum = config.momentum if config.optimizer == "momentum" else 0.0
+    return nn.Momentum(groups, config.base_lr, momentum)
+
+
+class MindSporeTrainer:
+    """A :class:`~cross_silo.training.trainer.LocalTrainer` for a detector's network."""
+
+    def __init__(
+        self, detector: "Detector", network: nn.Cell, loader: "TrainingLoader", config: ModelConfig, stream: int
+    ) -> None:
+        """Build the training step; it compiles at the first use.
+
+        Args:
+            stream: number of the random stream, another for each silo.
+        """
+        self.num_samples = loader.num_images
+        self.steps_per_epoch = loader.steps_per_epoch
+        self.step = 0
+        self._loader = loader
+        self._config = config
+        self._stream = stream
+        self._loss_names = detector.loss_names
+        self._noise_size = max(detector.noise_size, 1)
+        self._tensors: Dict[str, Parameter] = {
+            p.name: p for p in network.get_parameters() if p.dtype == mindspore.float32
+        }
+        optimizer = make_optimizer(config, network)
+        self._optimizer_tensors = {p.name: p for p in optimizer.get_parameters() if p.name not in self._tensors}
+        self._rate = optimizer.learning_rate
+        self._train_step = TrainStep(
+            detector.training_cell(network), optimizer, config.loss_scale, config.gradient_clip
+        )
+        self._train_step.set_train()
+
+    @property
+    def wait_seconds(self) -> float:
+        """Seconds spent waiting for data so far."""
+        return self._loader.wait_seconds
+
+    def shapes(self) -> Dict[str, Tuple[int, ...]]:
+        """Shape of each float32 tensor of the network."""
+        return {name: tuple(tensor.shape) for name, tensor in self._tensors.items()}
+
+    def kinds(self) -> Dict[str, str]:
+        """``trainable`` for parameters, ``statistic`` for the rest (batch-norm means and variances)."""
+        return tensor_kinds(self._tensors.values())
+
+    def get_weights(self) -> Dict[str, np.ndarray]:
+        """The network's tensors now."""
+        return {name: tensor.asnumpy() for name, tensor in self._tensors.items()}
+
+    def set_weights(self, weights: Weights) -> None:
+        """Copy the network's tensors from ``weights``."""
+        for name, tensor in self._tensors.items():
+            tensor.set_data(Tensor(np.asarray(weights[name], np.float32).reshape(tensor.shape)))
+
+    def state(self) -> Dict[str, np.ndarray]:
+        """The optimizer's tensors."""
+        return {name: tensor.asnumpy() for name, tensor in self._optimizer_tensors.items()}
+
+    def load_state(self, state: Mapping[str, np.ndarray], step: int) -> None:
+        """Go on from ``state`` after ``step`` steps."""
+        for name, tensor in self._optimizer_tensors.items():
+            tensor.set_data(Tensor(np.asarray(state[name]).reshape(tensor.shape), dtype=tensor.dtype))
+        self.step = step
+
+    def train(self, steps: int, on_step: Callable[[StepRecord], None]) -> None:
+        """Take ``steps`` steps from where the last call ended."""
+        end = self.step + steps
+        while self.step < end:
+            epoch, first = divmod(self.step, self.steps_per_epoch)
+            for batch in self._loader.epoch(epoch, first_step=first):
+                on_step(self._take_step(batch))
+                if self.step == end:
+                    return
+
+    def _take_step(self, batch: "Batch") -> StepRecord:
+        self._rate.set_data(Tensor(learning_rate(self._config, self.step), mindspore.float32))
+        random = np.random.Generator(np.random.Philox(key=[self._config.seed << 32 | self._stream, self.step]))
+        noise = random.random((len(batch.image), self._noise_size), np.float32)
+        arrays: List[np.ndarray] = [batch.image, batch.boxes, batch.labels, batch.valid, noise]
+        losses = self._train_step(*(Tensor(array) for array in arrays)).asnumpy().tolist()
+        self.step += 1
+        record = StepRecord(self.step, losses[0], dict(zip(self._loss_names, losses[1:])))
+        if not all(map(math.isfinite, losses)):
+            raise NonFiniteLossError(record)
+        return record
+
+
+def tensor_kinds(tensors) -> Dict[str, str]:
+    """Return the kind of each of MindSpore's parameters ``tensors``: trainable or statistic."""
+    return {t.name: "trainable" if t.requires_grad else "statistic" for t in tensors}

@@ -1,0 +1,234 @@
+"""A worker's rounds: pull the global model, train on it, push the update, wait for the verdict."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Dict, Optional
+
+from cross_silo.checkpoint import CheckpointInfo, write_checkpoint
+from cross_silo.errors import UserError
+from cross_silo.protocol.client import AggregationClient, ModelReply, Ticket
+from cross_silo.training.heartbeat import Heartbeat
+from cross_silo.training.progress import Progress
+from cross_silo.training.trainer import LocalTrainer, NonFiniteLossError, StepRecord, Weights
+from cross_silo.training.worker_state import Update, WorkerState, load_state, save_state
+
+log = logging.getLogger(__name__)
+
+ENDED = ("finished", "failed", "stopped")
+POLL_SECONDS = 20.0
+"""How long one request waits at the server; short against what drops an idle connection on the way."""
+
+
+class _JobEnded(Exception):
+    """The job ended while this worker was busy with a round."""
+
+
+@dataclass(frozen=True)
+class RoundPlan:
+    """How a worker takes part."""
+
+    steps: int
+    """Local steps a round."""
+    instance: str
+    """Job instance that the worker began with."""
+    join_deadline: float = 600.0
+    """Seconds to be refused at a round's start before giving up."""
+    verdict_deadline: float = 7200.0
+    """Seconds to wait for a round's verdict before giving up."""
+
+
+class WorkerSession:
+    """Takes part in rounds until the job ends."""
+
+    def __init__(
+        self,
+        client: AggregationClient,
+        trainer: LocalTrainer,
+        progress: Progress,
+        plan: RoundPlan,
+        state_file: Path,
+        checkpoint_prefix: Path,
+        info: CheckpointInfo,
+        lease: float,
+    ) -> None:
+        """Prepare a session; the client holds the silo's lease already.
+
+        Args:
+            state_file: where the worker's own state is kept for a restart.
+            checkpoint_prefix: the global model of iteration n goes to ``{checkpoint_prefix}-{n - 1}epoch.ckpt``.
+            info: what the checkpoints say of the job; the round is filled in.
+            lease: seconds of the lease.
+        """
+        self._client = client
+        self._trainer = trainer
+        self._progress = progress
+        self._plan = plan
+        self._state_file = state_file
+        self._prefix = checkpoint_prefix
+        self._info = info
+        self._shapes = trainer.shapes()
+        self._iteration = 0
+        self._phase = "starting"
+        self._round = -1  # of the global model that the trainer holds or trained from
+        self._update: Optional[Update] = None
+        self._heartbeat = Heartbeat(client, lease, self._status)
+
+    def run(self) -> int:
+        """Train rounds to the job's end. Returns the process's exit status."""
+        try:
+            self._resume()
+            while True:
+                ticket = self._join()
+                if self._update is None or self._update.iteration != ticket.iteration:
+                    self._update = self._train(ticket)
+                if self._push(ticket):
+                    self._await_verdict(ticket)
+        except _JobEnded as ended:
+            return self._end(str(ended))
+        except NonFiniteLossError as error:
+            log.error("non-finite loss: %s; nothing is pushed", error)
+            self._client.report(self._iteration, "non-finite loss", str(error))
+            return 1
+        finally:
+            self._phase = "leaving"
+            self._heartbeat.stop()
+            self._client.release()
+
+    def _status(self) -> Dict:
+        last = self._progress.last
+        return {
+            "phase": self._phase,
+            "iteration": self._iteration,
+            "epoch": max(last.step - 1, 0) // self._trainer.steps_per_epoch + 1,
+            "step": last.step,
+            "loss": last.loss,
+        }
+
+    def _resume(self) -> None:
+        """Take up an earlier process's optimizer state, step and unfinished update."""
+        state = load_state(self._state_file)
+        if state is None or state.update.instance != self._plan.instance:
+            return
+        if {name: array.size for name, array in state.update.weights.items()} != {
+            name: array.size for name, array in self._trainer.get_weights().items()
+        }:
+            log.warning("%s is of another model and is not used", self._state_file)
+            return
+        self._trainer.load_state(state.optimizer, state.step)
+        self._update = state.update
+        log.info("going on after step %d, trained for round %d", state.step, state.update.iteration)
+
+    def _check(self, state: str) -> None:
+        """Leave the round where the job has ended or the lease is gone."""
+        if state in ENDED:
+            raise _JobEnded(state)
+        if self._heartbeat.lost is not None:
+            raise UserError(f"silo lease lost: {self._heartbeat.lost}")
+
+    def _join(self) -> Ticket:
+        """Be admitted to the round in progress."""
+        self._phase = "joining"
+        deadline = time.monotonic() + self._plan.join_deadline
+        pause, told = 0.05, ""
+        while True:
+            ticket = self._client.start_round(self._trainer.num_samples)
+            self._check(ticket.state)
+            if ticket.joined:
+                self._iteration = ticket.iteration
+                return ticket
+            if ticket.reason != told:
+                told = ticket.reason
+                log.info("waiting to join: %s", told)
+            if time.monotonic() > deadline:
+                raise UserError(f"not admitted to a round for {self._plan.join_deadline:.0f} s: {told}")
+            time.sleep(pause)
+            pause = min(2 * pause, 2.0)
+
+    def _train(self, ticket: Ticket) -> Update:
+        """Train on the newest global model; the update is on disk before it is pushed."""
+        if self._round != ticket.iteration - 1:
+            self._adopt(self._client.get_model(None))
+        log.info("round %d, attempt %d: training %d steps", ticket.iteration, ticket.attempt, self._plan.steps)
+        self._phase = "training"
+        losses = []
+
+        def on_step(record: StepRecord) -> None:
+            self._check(self._heartbeat.state)
+            losses.append(record.loss)
+            self._progress.on_step(record)
+
+        began = time.monotonic()
+        self._progress.begin()
+        self._trainer.train(self._plan.steps, on_step)
+        self._progress.end_epoch()
+        update = Update(
+            instance=self._plan.instance,
+            iteration=ticket.iteration,
+            loss=sum(losses) / len(losses),
+            steps=len(losses),
+            train_seconds=time.monotonic() - began,
+            weights=self._trainer.get_weights(),
+        )
+        save_state(self._state_file, WorkerState(update, self._trainer.step, self._trainer.state()))
+        return update
+
+    def _push(self, ticket: Ticket) -> bool:
+        """Send the update. False where the round would not have it; joining again tells what to do."""
+        self._phase = "uploading"
+        update = self._update
+        reply = self._client.push(
+            ticket,
+            update.weights,
+            self._trainer.num_samples,
+            update.loss,
+            {"steps": update.steps, "train_seconds": round(update.train_seconds, 3), "loss": update.loss},
+        )
+        self._check(reply.state)
+        if not reply.accepted:
+            log.warning("round %d, attempt %d: update refused: %s", ticket.iteration, ticket.attempt, reply.reason)
+            time.sleep(0.2)
+        return reply.accepted
+
+    def _await_verdict(self, ticket: Ticket) -> None:
+        """Wait for the round's end; adopt the new global model where it was good."""
+        self._phase = "waiting"
+        deadline = time.monotonic() + self._plan.verdict_deadline
+        while True:
+            reply = self._client.get_model(ticket.iteration, wait=POLL_SECONDS)
+            if reply.verdict == "good":
+                self._adopt(reply)
+                self._save_checkpoint(reply.weights)
+                self._check(reply.state)
+                return
+            self._check(reply.state)
+            if reply.verdict == "failed":
+                log.warning("round %d, attempt %d failed: %s", ticket.iteration, ticket.attempt, reply.reason)
+                return
+            if time.monotonic() > deadline:
+                raise UserError(f"no verdict on round {ticket.iteration} for {self._plan.verdict_deadline:.0f} s")
+
+    def _adopt(self, reply: ModelReply) -> None:
+        """Take a global model over into the trainer."""
+        if reply.weights is None:
+            raise UserError(f"the server sent no model: {reply.reason}")
+        self._trainer.set_weights(reply.weights)
+        self._round = reply.round
+        self._update = None
+        log.info("model of round %d received", reply.round)
+
+    def _save_checkpoint(self, weights: Weights) -> None:
+        path = Path(f"{self._prefix}-{self._round - 1}epoch.ckpt")
+        info = CheckpointInfo(**{**vars(self._info), "round": self._round})
+        write_checkpoint(path, weights, info, shapes=self._shapes, durable=False)
+
+    def _end(self, state: str) -> int:
+        """Say how the job ended; the process's exit status."""
+        if state == "failed":
+            log.error("the job failed: %s", self._client.job().reason)
+            return 1
+        log.info("the job is %s", state)
+        return 0
