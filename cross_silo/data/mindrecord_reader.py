@@ -1,0 +1,39 @@
+"""Reads records of MindRecord shards in a given order, through MindSpore's MindDataset."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from typing import Dict, Iterator, Mapping, Sequence
+
+import numpy as np
+
+from cross_silo.data.manifest import Manifest
+
+Record = Mapping[str, np.ndarray]
+COLUMNS = ["image", "annotation", "image_id", "file"]
+
+
+def read_records(directory: str, manifest: Manifest, rows: Sequence[int]) -> Iterator[Record]:
+    """Give the records with these row numbers, 0 to ``manifest.num_images`` - 1, in this order.
+
+    A row may stand there more than once.
+    """
+    import mindspore.dataset as ds
+
+    # MindDataset reads a row once at most, so that a row that is wanted again is kept until then.
+    left = Counter(rows)
+    kept: Dict[int, Record] = {}
+    dataset = ds.MindDataset(
+        [os.path.join(directory, shard.file) for shard in manifest.shards],
+        columns_list=COLUMNS,
+        sampler=ds.SubsetSampler(list(left)),
+        num_parallel_workers=1,
+    )
+    stored = dataset.create_dict_iterator(num_epochs=1, output_numpy=True)
+    for row in rows:
+        record = kept.pop(row) if row in kept else next(stored)
+        left[row] -= 1
+        if left[row]:
+            kept[row] = record
+        yield record
