@@ -9,6 +9,7 @@ import mindspore
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
+from cross_silo.checkpoint.info import STATISTIC, TRAINABLE
 from cross_silo.config.model import ModelConfig
 from cross_silo.training.schedule import learning_rate
 from cross_silo.training.trainer import NonFiniteLossError, StepRecord, Weights
@@ -116,8 +117,8 @@ class MindSporeTrainer:
         return {name: tuple(tensor.shape) for name, tensor in self._tensors.items()}
 
     def kinds(self) -> Dict[str, str]:
-        """``trainable`` for parameters, ``statistic`` for the rest (batch-norm means and variances)."""
-        return tensor_kinds(self._tensors.values())
+        """Trainable for what the optimizer changes, statistic for the rest (batch-norm means and variances)."""
+        return {name: TRAINABLE if tensor.requires_grad else STATISTIC for name, tensor in self._tensors.items()}
 
     def get_weights(self) -> Dict[str, np.ndarray]:
         """The network's tensors now."""
@@ -159,8 +160,3 @@ class MindSporeTrainer:
         if not all(map(math.isfinite, losses)):
             raise NonFiniteLossError(record)
         return record
-
-
-def tensor_kinds(tensors) -> Dict[str, str]:
-    """Return the kind of each of MindSpore's parameters ``tensors``: trainable or statistic."""
-    return {t.name: "trainable" if t.requires_grad else "statistic" for t in tensors}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import hashlib
-import json
 import logging
 import os
 import secrets
@@ -14,7 +13,7 @@ import socket
 import sys
 import zlib
 from pathlib import Path
-from typing import List, Optional
+from typing import Callable, List, Optional, Tuple
 
 from cross_silo import runtime
 from cross_silo.checkpoint import CheckpointInfo, content_sha256, model_fingerprint, read_checkpoint
@@ -23,14 +22,17 @@ from cross_silo.config.model import Model, load_model, make_detector
 from cross_silo.data.manifest import Manifest, read_manifest
 from cross_silo.errors import UserError, run_main
 from cross_silo.launch import logs
-from cross_silo.launch.process import is_alive, start_time
+from cross_silo.launch.proc import is_alive, start_time
 from cross_silo.launch.ready import write_ready
+from cross_silo.launch.record import read_json, write_json
 from cross_silo.protocol.client import AggregationClient, JobInfo
 from cross_silo.training.progress import Progress
 from cross_silo.training.session import RoundPlan, WorkerSession
 from cross_silo.training.trainer import LocalTrainer
 
 log = logging.getLogger(__name__)
+
+BuildTrainer = Callable[[Model, Manifest, argparse.Namespace], LocalTrainer]
 
 
 def parse(argv: Optional[List[str]] = None) -> argparse.Namespace:
@@ -47,8 +49,12 @@ def parse(argv: Optional[List[str]] = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main(argv: Optional[List[str]] = None) -> int:
-    """Take part in the job to its end."""
+def main(argv: Optional[List[str]] = None, build: Optional[BuildTrainer] = None) -> int:
+    """Take part in the job to its end.
+
+    Args:
+        build: makes the trainer; None: MindSpore's.
+    """
     arguments = parse(argv)
     role_dir = arguments.run_dir / f"worker_{arguments.worker_index}"
     role_dir.mkdir(parents=True, exist_ok=True)
@@ -62,12 +68,13 @@ def main(argv: Optional[List[str]] = None) -> int:
     node = f"{socket.gethostname()}:{os.getpid()}"
     client = AggregationClient(arguments.http_server_address, arguments.silo, worker, node)
     job = client.job()
-    check_job(job, federated.fl_name, manifest, arguments.pre_trained)
+    classes = tuple(category.name for category in manifest.categories)
+    check_job(job, federated.fl_name, classes, arguments)
     release_dead_predecessor(role_dir / "lease.json", arguments)
-    trainer = build_trainer(model, manifest, arguments)
+    trainer = (build or build_trainer)(model, manifest, arguments)
     lease = client.acquire_lease(trainer.num_samples, model_fingerprint(trainer.shapes(), trainer.kinds()))
     record = {"silo": arguments.silo, "worker": worker, "pid": os.getpid(), "start_time": start_time(os.getpid())}
-    (role_dir / "lease.json").write_text(json.dumps(record))
+    write_json(role_dir / "lease.json", record)
 
     shard = arguments.dataset_dir.resolve().name
     checkpoints = role_dir / "ckpt" / shard
@@ -92,7 +99,7 @@ def main(argv: Optional[List[str]] = None) -> int:
             fingerprint=job.fingerprint,
             pre_trained_sha256=job.pre_trained_sha256,
             initial_sha256=job.initial_sha256,
-            classes=manifest.class_names,
+            classes=classes,
             kinds=trainer.kinds(),
         ),
         lease=lease,
@@ -112,19 +119,18 @@ def with_client_settings(model: Model, client: Client) -> Model:
     return dataclasses.replace(model, config=dataclasses.replace(model.config, **changes))
 
 
-def check_job(job: JobInfo, fl_name: str, manifest: Manifest, pre_trained: str) -> None:
+def check_job(job: JobInfo, fl_name: str, classes: Tuple[str, ...], arguments: argparse.Namespace) -> None:
     """Refuse to take part in a job that is not the one meant. Raises UserError."""
     if job.fl_name != fl_name:
         raise UserError(f"the server runs job {job.fl_name!r}, expected fl_name {fl_name!r} of --yaml_config")
     if job.state in ("finished", "failed", "stopped"):
         raise UserError(f"job {fl_name!r} is {job.state}" + (f": {job.reason}" if job.reason else ""))
-    if job.classes and tuple(job.classes) != manifest.class_names:
+    if job.classes and tuple(job.classes) != classes:
         raise UserError(
-            f"{manifest.directory}: its classes are {', '.join(manifest.class_names)}, "
-            f"the job's are {', '.join(job.classes)}"
+            f"{arguments.dataset_dir}: its classes are {', '.join(classes)}, the job's are {', '.join(job.classes)}"
         )
-    if pre_trained:
-        check_pre_trained(job, Path(pre_trained))
+    if arguments.pre_trained:
+        check_pre_trained(job, Path(arguments.pre_trained))
 
 
 def check_pre_trained(job: JobInfo, path: Path) -> None:
@@ -141,11 +147,12 @@ def check_pre_trained(job: JobInfo, path: Path) -> None:
 
 def release_dead_predecessor(lease_file: Path, arguments: argparse.Namespace) -> None:
     """Give back the lease of an earlier process of this role directory that no longer lives."""
-    try:
-        record = json.loads(lease_file.read_text())
-    except (OSError, ValueError):
-        return
-    if record.get("silo") == arguments.silo and not is_alive(record["pid"], record["start_time"]):
+    record = read_json(lease_file)
+    if (
+        record is not None
+        and record.get("silo") == arguments.silo
+        and not is_alive(record["pid"], record["start_time"])
+    ):
         AggregationClient(arguments.http_server_address, arguments.silo, record["worker"], "").release()
 
 
