@@ -1,0 +1,1 @@
+"""What a job leaves to look at and to read by program: losses, summary, pictures."""
