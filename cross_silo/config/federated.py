@@ -5,9 +5,11 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+import sys
 from dataclasses import dataclass, field
 from typing import Tuple, Union
 
+from cross_silo.config.engine_keys import take_out
 from cross_silo.config.schema import build, read_yaml, require
 from cross_silo.errors import UserError
 
@@ -186,8 +188,14 @@ class FederatedConfig:
 
 
 def load_federated(path: Union[str, os.PathLike]) -> FederatedConfig:
-    """Read and check the federated YAML. Raises UserError naming file and key."""
-    return build(FederatedConfig, read_yaml(path), str(path))
+    """Read and check the federated YAML. Raises UserError naming file and key.
+
+    Keys of the mindspore-federated engine that nothing here reads are named on standard error.
+    """
+    values, not_read = take_out(read_yaml(path), str(path))
+    if not_read:
+        print(f"note: {path}: the native engine does not read {', '.join(not_read)}", file=sys.stderr)
+    return build(FederatedConfig, values, str(path))
 
 
 def split_address(address: str, what: str, error: type = UserError) -> Tuple[str, int]:
