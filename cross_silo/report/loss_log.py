@@ -33,7 +33,7 @@ class LossLog:
 
     def __init__(self, path: Union[str, os.PathLike]) -> None:
         """Open ``path``; a line that an interrupted process left unfinished is removed."""
-        self._file = open(path, "a+b", buffering=0)  # noqa: SIM115: open as long as this object
+        self._file = open(path, "a+b", buffering=0)  # noqa: SIM115 - stays open
         size = self._file.seek(0, os.SEEK_END)
         self._file.seek(max(0, size - 4096))
         tail = self._file.read()

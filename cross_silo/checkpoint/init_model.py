@@ -1,0 +1,260 @@
+"""Makes a job's initial model: the detector's network, newly initialised or from a pre-trained checkpoint."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from cross_silo import runtime
+from cross_silo.checkpoint import (
+    CheckpointInfo,
+    checkpoint_path,
+    content_sha256,
+    list_checkpoints,
+    model_fingerprint,
+    read_checkpoint,
+    write_checkpoint,
+)
+from cross_silo.checkpoint.info import TRAINABLE
+from cross_silo.checkpoint.network import federated_tensors, tensor_kinds, tensor_shapes
+from cross_silo.config.federated import load_federated
+from cross_silo.config.model import ModelConfig, load_model, make_detector
+from cross_silo.data.coco import read_coco
+from cross_silo.data.manifest import read_manifest
+from cross_silo.errors import UserError, run_main
+
+if TYPE_CHECKING:
+    from cross_silo.detector import Detector
+
+
+def parse(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", required=True, help="model YAML")
+    parser.add_argument("--checkpoint_dir", required=True, type=Path, help="where the server finds the checkpoint")
+    parser.add_argument("--pre_trained", default="", help="checkpoint to start from; default: the model YAML's")
+    parser.add_argument("--fl_name", default="", help="the job's name; default: the federated YAML's")
+    parser.add_argument("--yaml_config", default="", help="federated YAML")
+    classes = parser.add_mutually_exclusive_group()
+    classes.add_argument("--num_classes", type=int, help="object classes; default: those of the data")
+    classes.add_argument("--annotations", default="", help="COCO json with the classes")
+    classes.add_argument("--dataset_dir", default="", help="a mindrecord_{i} directory, or one that holds them")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
+    return parser.parse_args(argv)
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Run the command."""
+    arguments = parse(argv)
+    federated = load_federated(arguments.yaml_config) if arguments.yaml_config else None
+    fl_name = arguments.fl_name or (federated.fl_name if federated else "")
+    if not fl_name:
+        raise UserError("--fl_name is missing: expected the job's name, or --yaml_config to take it from")
+    if federated and fl_name != federated.fl_name:
+        raise UserError(f"--fl_name is {fl_name!r}, but {arguments.yaml_config} says {federated.fl_name!r}")
+    refuse_existing(arguments.checkpoint_dir, fl_name)
+    model = load_model(arguments.config)
+    evaluation_set = federated.evaluation.annotations if federated else ""
+    classes, num_classes = data_classes(arguments, evaluation_set, model.config)
+    detector = make_detector(model, num_classes)
+    pre_trained = Pretrained.read(arguments.pre_trained or model.config.pre_trained)
+
+    runtime.prepare()
+    runtime.start(model.config.seed, model.config.device_target)
+    report = write_initial(detector, fl_name, classes, pre_trained, arguments.checkpoint_dir)
+    report["num_classes"] = num_classes or model.config.num_classes
+    if arguments.json:
+        print(json.dumps(report))
+    else:
+        show(report)
+    return 0
+
+
+def refuse_existing(directory: Path, fl_name: str) -> None:
+    """Refuse where the job has checkpoints: the server would go on from them, not from a new initial model."""
+    found = list_checkpoints(directory, fl_name)
+    if found:
+        raise UserError(
+            f"--checkpoint_dir {directory} holds checkpoints of job {fl_name!r} up to round {found[-1][0]}; "
+            "expected none (another directory or fl_name, or move them away)"
+        )
+
+
+def data_classes(
+    arguments: argparse.Namespace, evaluation_set: str, config: ModelConfig
+) -> Tuple[Tuple[str, ...], Optional[int]]:
+    """Return (names, number) of the object classes, from the first source that is given.
+
+    The command line comes first, then the job's evaluation set, then the model YAML's ``instance_set``. No source:
+    no names, and None for the number, which the model YAML must then have.
+    """
+    if arguments.num_classes is not None:
+        return (), arguments.num_classes
+    if arguments.dataset_dir:
+        names = shard_classes(Path(arguments.dataset_dir))
+        return names, len(names)
+    annotations = arguments.annotations or evaluation_set
+    if not annotations and not config.num_classes:
+        annotations = config.instance_set
+    if not annotations:
+        return (), None
+    names = tuple(category.name for category in read_coco(annotations).categories)
+    return names, len(names)
+
+
+def shard_classes(directory: Path) -> Tuple[str, ...]:
+    """Return the class names of a silo's MindRecord directory, or of all those in ``directory``."""
+    silos = sorted(path for path in directory.glob("mindrecord_*") if path.is_dir()) or [directory]
+    found = {path: tuple(category.name for category in read_manifest(path).categories) for path in silos}
+    for path, names in found.items():
+        if names != found[silos[0]]:
+            raise UserError(
+                f"{path}: its classes are {', '.join(names)}, those of {silos[0]} {', '.join(found[silos[0]])}"
+            )
+    return found[silos[0]]
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A checkpoint to start from; empty: none."""
+
+    path: str
+    sha256: str
+    """Of the file."""
+    tensors: Mapping[str, np.ndarray]
+
+    @classmethod
+    def read(cls, path: str) -> "Pretrained":
+        """Read the file at ``path``; an empty path gives an empty object."""
+        if not path:
+            return cls("", "", {})
+        tensors = read_checkpoint(path)[0]
+        digest = hashlib.sha256()
+        with open(path, "rb") as file:
+            for block in iter(lambda: file.read(1 << 20), b""):
+                digest.update(block)
+        return cls(path, digest.hexdigest(), tensors)
+
+
+@dataclass(frozen=True)
+class Matching:
+    """Which tensors of a pre-trained checkpoint fill which of ours."""
+
+    values: Dict[str, np.ndarray]
+    """By our name."""
+    unused: List[str]
+    """Names in the checkpoint that fill nothing of ours."""
+    misshapen: List[str]
+    """Our name and both shapes, where only the name agrees."""
+
+
+def match(
+    pre_trained: Pretrained, shapes: Mapping[str, Tuple[int, ...]], rename: Callable[[str], Optional[str]]
+) -> Matching:
+    """Match by ``rename`` (the detector's ``map_pretrained``) and shape.
+
+    Raises:
+        UserError: nothing matches, or two tensors would fill the same one.
+    """
+    matching = Matching({}, [], [])
+    sources: Dict[str, str] = {}
+    for name, value in pre_trained.tensors.items():
+        ours = rename(name)
+        if ours is None or ours not in shapes:
+            matching.unused.append(name)
+        elif value.shape != shapes[ours]:
+            matching.misshapen.append(f"{ours}: {name} has shape {value.shape}, expected {shapes[ours]}")
+        elif ours in sources:
+            raise UserError(f"--pre_trained {pre_trained.path}: {sources[ours]!r} and {name!r} both fill {ours!r}")
+        else:
+            sources[ours] = name
+            matching.values[ours] = np.asarray(value, np.float32)
+    if not matching.values:
+        raise UserError(
+            f"--pre_trained {pre_trained.path}: none of its {len(pre_trained.tensors)} tensors "
+            f"(such as {next(iter(pre_trained.tensors))!r}) matches the network's (such as {next(iter(shapes))!r})"
+            + (f"; {matching.misshapen[0]}" if matching.misshapen else "")
+        )
+    return matching
+
+
+def write_initial(
+    detector: "Detector", fl_name: str, classes: Tuple[str, ...], pre_trained: Pretrained, directory: Path
+) -> Dict[str, Any]:
+    """Build the network, fill in what is pre-trained, write round 0's checkpoint; return what was done."""
+    tensors = federated_tensors(detector.build_network())
+    shapes, kinds = tensor_shapes(tensors), tensor_kinds(tensors)
+    weights = {name: tensor.asnumpy() for name, tensor in tensors.items()}
+    matching = Matching({}, [], [])
+    if pre_trained.path:
+        matching = match(pre_trained, shapes, detector.map_pretrained)
+        weights.update(matching.values)
+    info = CheckpointInfo(
+        fl_name=fl_name,
+        fingerprint=model_fingerprint(shapes, kinds),
+        pre_trained_sha256=pre_trained.sha256,
+        initial_sha256=content_sha256(weights),
+        classes=classes,
+        kinds=kinds,
+    )
+    path = checkpoint_path(directory, fl_name, 0, datetime.datetime.now())
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        size = write_checkpoint(path, weights, info)
+    except OSError as error:
+        raise UserError(f"--checkpoint_dir {directory}: {error.strerror}") from None
+    trainable = [name for name, kind in kinds.items() if kind == TRAINABLE]
+    return {
+        "checkpoint": str(path),
+        "bytes": size,
+        "tensors": len(weights),
+        "parameters": sum(int(tensor.size) for tensor in weights.values()),
+        "trainable": sum(int(weights[name].size) for name in trainable),
+        "classes": list(classes),
+        "fingerprint": info.fingerprint,
+        "pre_trained": pre_trained.path,
+        "matched": len(matching.values),
+        "not_filled": [name for name in weights if name not in matching.values] if pre_trained.path else [],
+        "not_used": matching.unused,
+        "misshapen": matching.misshapen,
+    }
+
+
+def show(report: Mapping[str, Any]) -> None:
+    """Print a report of :func:`write_initial` as tables."""
+    console = Console()
+    table = Table(title="initial model", show_header=False)
+    table.add_column()
+    table.add_column(overflow="fold")
+    table.add_row("tensors", f"{report['tensors']}")
+    table.add_row("parameters", f"{report['parameters']:,} ({report['trainable']:,} trainable)")
+    table.add_row("classes", f"{report['num_classes']} " + ", ".join(report["classes"]))
+    table.add_row("size", f"{report['bytes'] / 1e6:.1f} MB")
+    table.add_row("fingerprint", report["fingerprint"][:12])
+    if report["pre_trained"]:
+        table.add_row("pre-trained", report["pre_trained"])
+        table.add_row("  filled from it", f"{report['matched']} of {report['tensors']} tensors")
+        table.add_row("  newly initialised", _few(report["not_filled"]))
+        table.add_row("  of it not used", _few(report["not_used"]))
+        for line in report["misshapen"]:
+            table.add_row("  other shape", line)
+    console.print(table)
+    console.print(report["checkpoint"], soft_wrap=True, highlight=False)
+
+
+def _few(names: List[str]) -> str:
+    shown = ", ".join(names[:3])
+    return f"{len(names)}" + (f": {shown}" + (", ..." if len(names) > 3 else "") if names else "")
+
+
+if __name__ == "__main__":
+    run_main(main)
