@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from dataclasses import dataclass, field
-from typing import Any, Dict, Iterable, List, Tuple
+from typing import Any, Dict, List, Tuple
 
 from cross_silo.errors import UserError
 
@@ -91,18 +91,14 @@ def read_coco(path: "str | os.PathLike[str]") -> CocoDataset:
     )
 
 
-def write_subset(path: str, dataset: CocoDataset, image_ids: Iterable[int]) -> None:
-    """Write the images of ``image_ids``, with all their annotations, as a COCO file; the rest is carried over.
+def write_subset(
+    path: str, dataset: CocoDataset, images: List[Dict[str, Any]], annotations: List[Dict[str, Any]]
+) -> None:
+    """Write some of a file's images and annotations as a COCO file; all else is carried over.
 
     The file appears whole or not at all.
     """
-    chosen = set(image_ids)
-    subset = {
-        **dataset.source,
-        "images": [image for image in dataset.images if image["id"] in chosen],
-        "annotations": [entry for entry in dataset.annotations if entry["image_id"] in chosen],
-    }
-    write_json(path, subset)
+    write_json(path, {**dataset.source, "images": images, "annotations": annotations})
 
 
 def write_json(path: str, value: Any, indent: "int | None" = None) -> None:
