@@ -1,0 +1,125 @@
+"""Faster R-CNN behind the interface through which the federation trains and evaluates a detector."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Callable, ClassVar, List, Optional, Sequence, Tuple
+
+import numpy as np
+
+from cross_silo.data import transforms
+from cross_silo.errors import UserError
+from faster_rcnn.anchors import level_sizes
+from faster_rcnn.postprocess import detections
+from faster_rcnn.settings import Settings
+
+if TYPE_CHECKING:
+    from mindspore import nn
+
+    from cross_silo.detector import InputSize
+
+COARSEST_STAGE = 32
+
+
+class FasterRCNN:
+    """See :class:`cross_silo.detector.Detector` for what each member means."""
+
+    tag: ClassVar[str] = "fast-rcnn"
+    settings_type: ClassVar[type] = Settings
+    loss_names: ClassVar[Tuple[str, ...]] = ("rpn_cls", "rpn_reg", "rcnn_cls", "rcnn_reg")
+
+    def __init__(self, settings: Settings, size: "InputSize") -> None:
+        for key, pixels in (("img_height", size.height), ("img_width", size.width)):
+            if pixels <= 0 or pixels % COARSEST_STAGE:
+                raise UserError(f"{key}: found {pixels}; expected a multiple of {COARSEST_STAGE}")
+        if size.num_classes < 1:
+            raise UserError(f"num_classes: found {size.num_classes}; expected at least 1, background not counted")
+        self.settings = settings
+        self.size = size
+
+    @property
+    def noise_size(self) -> int:
+        """One number an anchor and one a candidate of the box head: proposals and ground-truth boxes."""
+        s = self.settings
+        per_position = len(s.anchor_scales) * len(s.anchor_ratios)
+        anchors = [h * w * per_position for h, w in level_sizes(self.size.height, self.size.width, s.anchor_strides)]
+        proposals = min(s.rpn_proposal_max_num, sum(min(s.rpn_proposal_nms_pre, count) for count in anchors))
+        return sum(anchors) + proposals + self.size.max_boxes
+
+    def build_network(self) -> "nn.Cell":
+        """Return the network, newly initialised."""
+        from faster_rcnn.network import FasterRCNNNetwork
+
+        return FasterRCNNNetwork(self.settings, self.size.num_classes)
+
+    def training_cell(self, network: "nn.Cell") -> "nn.Cell":
+        """Return the cell of the losses, in training mode."""
+        from faster_rcnn.network import TrainingCell
+
+        size = self.size
+        cell = TrainingCell(network, self.settings, size.height, size.width, size.batch_size, size.max_boxes)
+        return cell.set_train()
+
+    def predictor(self, network: "nn.Cell") -> "Callable[[np.ndarray], List[Tuple[np.ndarray, ...]]]":
+        """Return the function that detects; it leaves the network's training flag as it was."""
+        from mindspore import Tensor
+
+        from faster_rcnn.network import DetectionCell
+
+        s, size = self.settings, self.size
+        cell = DetectionCell(network, s, size.height, size.width, size.eval_batch_size)
+
+        def predict(images: np.ndarray) -> "List[Tuple[np.ndarray, ...]]":
+            training = network.training
+            cell.set_train(False)
+            scores, boxes = (output.asnumpy() for output in cell(Tensor(images)))
+            network.set_train(training)
+            return [
+                detections(score, box, s.test_score_thr, s.test_iou_thr, s.test_max_per_img)
+                for score, box in zip(scores, boxes)
+            ]
+
+        return predict
+
+    def train_transforms(self) -> "Sequence[transforms.Transform]":
+        """Resize and pad, mirror, and jitter colours where the settings ask for it."""
+        s = self.settings
+        steps: "List[transforms.Transform]" = [
+            transforms.ResizeAndPad(self.size.height, self.size.width, keep_ratio=s.keep_ratio)
+        ]
+        if s.flip_ratio:
+            steps.append(transforms.HorizontalFlip(s.flip_ratio))
+        if s.brightness or s.contrast or s.saturation or s.hue:
+            steps.append(transforms.ColorJitter(s.brightness, s.contrast, s.saturation, s.hue))
+        return steps
+
+    def eval_transforms(self) -> "Sequence[transforms.Transform]":
+        """Resize and pad."""
+        return [transforms.ResizeAndPad(self.size.height, self.size.width, keep_ratio=self.settings.keep_ratio)]
+
+    def map_pretrained(self, name: str) -> Optional[str]:
+        """Map names of a whole model, or of a ResNet classifier as MindSpore, MindCV or torchvision names them."""
+        return map_pretrained(name)
+
+
+OWN_PART = re.compile(r"(fpn|rpn|box_head)\.")
+CONV = re.compile(r"(conv1|layer[1-4]\.\d+\.(conv[1-3]|downsample))\.(weight|norm\.\w+)")
+NORM_NAMES = {
+    "weight": "gamma",
+    "bias": "beta",
+    "running_mean": "moving_mean",
+    "running_var": "moving_variance",
+}
+
+
+def map_pretrained(name: str) -> Optional[str]:
+    """Return our name for a checkpoint's tensor ``name``; None for one that has no place here."""
+    if OWN_PART.match(name):
+        return name
+    name = re.sub(r"^backbone\.", "", name)
+    name = re.sub(r"down_?sample(_layer)?\.0\.", "downsample.", name)
+    norm = re.fullmatch(r"(.*?)(?:bn(\d)|down_?sample(?:_layer)?\.1)\.(\w+)", name)
+    if norm:
+        owner = f"conv{norm[2]}" if norm[2] else "downsample"
+        name = f"{norm[1]}{owner}.norm.{NORM_NAMES.get(norm[3], norm[3])}"
+    return f"backbone.{name}" if CONV.fullmatch(name) else None

@@ -1,0 +1,114 @@
+"""ResNet without its classifier (He et al. 2016, Deep Residual Learning for Image Recognition, table 1)."""
+
+from __future__ import annotations
+
+from typing import Tuple
+
+from mindspore import Tensor, nn, ops
+
+from faster_rcnn.layers import Conv
+
+BLOCKS = {
+    "resnet18": (2, 2, 2, 2),
+    "resnet34": (3, 4, 6, 3),
+    "resnet50": (3, 4, 6, 3),
+    "resnet101": (3, 4, 23, 3),
+    "resnet152": (3, 8, 36, 3),
+}
+
+
+def has_bottlenecks(backbone: str) -> bool:
+    """Whether ``backbone`` is built of bottleneck blocks."""
+    return backbone not in ("resnet18", "resnet34")
+
+
+def stage_channels(backbone: str, width: int) -> Tuple[int, ...]:
+    """Return the output channels of layer1 to layer4."""
+    expansion = 4 if has_bottlenecks(backbone) else 1
+    return tuple(width * expansion * 2**stage for stage in range(4))
+
+
+class BasicBlock(nn.Cell):
+    """Two 3x3 convolutions around which the input is added."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int, norm: str, stride_in_1x1: bool) -> None:
+        super().__init__()
+        del stride_in_1x1  # it has no 1x1 convolution
+        self.conv1 = Conv(in_channels, out_channels, 3, stride, norm)
+        self.conv2 = Conv(out_channels, out_channels, 3, 1, norm)
+        self.projects = stride != 1 or in_channels != out_channels
+        if self.projects:
+            self.downsample = Conv(in_channels, out_channels, 1, stride, norm)
+
+    def construct(self, x: Tensor) -> Tensor:
+        """From (N, in, H, W) to (N, out, H / stride, W / stride)."""
+        out = self.conv2(ops.relu(self.conv1(x)))
+        return ops.relu(out + (self.downsample(x) if self.projects else x))
+
+
+class Bottleneck(nn.Cell):
+    """1x1, 3x3 and 1x1 convolutions around which the input is added."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int, norm: str, stride_in_1x1: bool) -> None:
+        super().__init__()
+        middle = out_channels // 4
+        first, second = (stride, 1) if stride_in_1x1 else (1, stride)
+        self.conv1 = Conv(in_channels, middle, 1, first, norm)
+        self.conv2 = Conv(middle, middle, 3, second, norm)
+        self.conv3 = Conv(middle, out_channels, 1, 1, norm)
+        self.projects = stride != 1 or in_channels != out_channels
+        if self.projects:
+            self.downsample = Conv(in_channels, out_channels, 1, stride, norm)
+
+    def construct(self, x: Tensor) -> Tensor:
+        """From (N, in, H, W) to (N, out, H / stride, W / stride)."""
+        out = self.conv3(ops.relu(self.conv2(ops.relu(self.conv1(x)))))
+        return ops.relu(out + (self.downsample(x) if self.projects else x))
+
+
+class ResNet(nn.Cell):
+    """The four stages' outputs, at strides 4, 8, 16 and 32.
+
+    ``freeze_at`` parts do not train (1: the stem, 2: and layer1, ...) and have their batch norm frozen; with
+    ``frozen_batch_norm`` all of them have.
+    """
+
+    def __init__(
+        self,
+        backbone: str,
+        width: int = 64,
+        freeze_at: int = 0,
+        frozen_batch_norm: bool = False,
+        stride_in_1x1: bool = False,
+    ) -> None:
+        super().__init__()
+        norms = ["frozen" if frozen_batch_norm or part < freeze_at else "batch" for part in range(5)]
+        block = Bottleneck if has_bottlenecks(backbone) else BasicBlock
+        self.freeze_at = freeze_at
+        self.conv1 = Conv(3, width, 7, 2, norms[0])
+        # The input of the pool is at least 0, so that padding with zeros is padding with minus infinity; its size
+        # is even, so that the last row and column of a padding all round would never be read.
+        self.pad = ops.Pad(((0, 0), (0, 0), (1, 0), (1, 0)))
+        self.pool = ops.MaxPool(3, 2, "valid")
+        in_channels = width
+        layers = []
+        for stage, out_channels in enumerate(stage_channels(backbone, width)):
+            cells = []
+            for index in range(BLOCKS[backbone][stage]):
+                stride = 2 if stage > 0 and index == 0 else 1
+                cells.append(block(in_channels, out_channels, stride, norms[stage + 1], stride_in_1x1))
+                in_channels = out_channels
+            layers.append(nn.SequentialCell(*cells))
+        self.layer1, self.layer2, self.layer3, self.layer4 = layers
+        for part in (self.conv1, self.layer1, self.layer2, self.layer3, self.layer4)[:freeze_at]:
+            for parameter in part.get_parameters():
+                parameter.requires_grad = False
+
+    def construct(self, x: Tensor) -> Tuple[Tensor, Tensor, Tensor, Tensor]:
+        """From images (N, 3, H, W), H and W multiples of 32, to four (N, C, H / stride, W / stride)."""
+        stem = self.pool(self.pad(ops.relu(self.conv1(x))))
+        c2 = self.layer1(ops.stop_gradient(stem) if self.freeze_at == 1 else stem)
+        c3 = self.layer2(ops.stop_gradient(c2) if self.freeze_at == 2 else c2)
+        c4 = self.layer3(ops.stop_gradient(c3) if self.freeze_at == 3 else c3)
+        c5 = self.layer4(ops.stop_gradient(c4) if self.freeze_at == 4 else c4)
+        return c2, c3, c4, c5
