@@ -8,7 +8,7 @@ from cross_silo.checkpoint.directory import (
     newest_checkpoint,
     prune_checkpoints,
 )
-from cross_silo.checkpoint.file import read_checkpoint, write_checkpoint
+from cross_silo.checkpoint.file import UnreadableCheckpointError, read_checkpoint, write_checkpoint
 from cross_silo.checkpoint.info import (
     STATISTIC,
     TRAINABLE,
@@ -21,6 +21,7 @@ __all__ = [
     "STATISTIC",
     "TRAINABLE",
     "CheckpointInfo",
+    "UnreadableCheckpointError",
     "checkpoint_path",
     "content_sha256",
     "list_checkpoints",

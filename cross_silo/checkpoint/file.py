@@ -41,6 +41,10 @@ _TEXT = "str"
 Buffer = Union[bytes, memoryview]
 
 
+class UnreadableCheckpointError(UserError):
+    """A file that is missing, damaged or no checkpoint."""
+
+
 def read_checkpoint(path: Union[str, os.PathLike]) -> Tuple[Dict[str, np.ndarray], CheckpointInfo]:
     """Return a checkpoint's tensors by name, shaped, and what the file says of itself.
 
@@ -49,15 +53,15 @@ def read_checkpoint(path: Union[str, os.PathLike]) -> Tuple[Dict[str, np.ndarray
     info is empty, and texts and numbers of ``append_dict`` are left out or are tensors without dimensions.
 
     Raises:
-        UserError: the file cannot be read, is no checkpoint, or is damaged.
+        UnreadableCheckpointError: the file cannot be read, is no checkpoint, or is damaged.
     """
     try:
         with open(path, "rb") as file:
             if os.fstat(file.fileno()).st_size == 0:
-                raise UserError(f"checkpoint {path} is empty (0 bytes)")
+                raise UnreadableCheckpointError(f"checkpoint {path} is empty (0 bytes)")
             data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     except OSError as error:
-        raise UserError(f"checkpoint {path}: {error.strerror}") from None
+        raise UnreadableCheckpointError(f"checkpoint {path}: {error.strerror}") from None
     try:
         entries, crc = wire.entries(data)
         trailer = 0 if crc is None else len(wire.CRC_MARK) + wire.CRC_BYTES
@@ -65,7 +69,9 @@ def read_checkpoint(path: Union[str, os.PathLike]) -> Tuple[Dict[str, np.ndarray
             raise wire.DamagedFileError("its CRC-32 does not agree with its content")
         return _tensors(data, entries)
     except wire.DamagedFileError as error:
-        raise UserError(f"checkpoint {path} is damaged, encrypted or no MindSpore checkpoint: {error}") from None
+        raise UnreadableCheckpointError(
+            f"checkpoint {path} is damaged, encrypted or no MindSpore checkpoint: {error}"
+        ) from None
 
 
 def _tensors(data: memoryview, entries: Sequence[wire.Entry]) -> Tuple[Dict[str, np.ndarray], CheckpointInfo]:
