@@ -17,6 +17,8 @@ from cross_silo.coordination import scripts
 PREFIX = "cross_silo"
 ENDED = ("finished", "failed", "stopped")
 """States that a job does not leave."""
+ROLES = ("scheduler", "server", "evaluator")
+"""Roles of members."""
 COMMANDS = ("enable", "disable", "new_instance", "stop")
 Scalar = Union[str, int, float]
 
@@ -85,7 +87,7 @@ class JobStore:
     def touch(self) -> None:
         """Renew the job's keys."""
         with self._client.pipeline(transaction=False) as pipe:
-            for name in ("job", "requests", "rounds", "evaluations", "run_dirs"):
+            for name in ("job", "requests", "rounds", "evaluations"):
                 pipe.pexpire(self._key(name), self._ttl)
             pipe.execute()
 
@@ -130,6 +132,10 @@ class JobStore:
             pipe.delete(self._key("member", role, node))
             pipe.srem(self._key("members", role), node)
             pipe.execute()
+
+    def is_live(self) -> bool:
+        """Tell whether any process takes part in the job: a member of the cloud side, or a silo's worker."""
+        return any(self.members(role) for role in ROLES) or bool(self.leases())
 
     # leases of silos
 
@@ -194,19 +200,6 @@ class JobStore:
         """Return the metrics by round, in order."""
         found = self._client.hgetall(self._key("evaluations"))
         return {number: json.loads(found[str(number)]) for number in sorted(map(int, found))}
-
-    # run directories
-
-    def add_run_dir(self, host: str, path: str) -> None:
-        """Note that processes of the job write below ``path`` on the machine ``host``."""
-        with self._client.pipeline(transaction=True) as pipe:
-            pipe.sadd(self._key("run_dirs"), json.dumps([host, path]))
-            pipe.pexpire(self._key("run_dirs"), self._ttl)
-            pipe.execute()
-
-    def run_dirs(self) -> List[Tuple[str, str]]:
-        """Return (host, run directory) of the job's processes."""
-        return sorted((host, path) for host, path in map(json.loads, self._client.smembers(self._key("run_dirs"))))
 
     def _append(self, name: str, entry: str) -> None:
         with self._client.pipeline(transaction=True) as pipe:

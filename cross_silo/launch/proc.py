@@ -8,8 +8,6 @@ import signal
 import time
 from typing import Dict, Iterable, List, Optional, Tuple
 
-ROLE_VARIABLE = "CROSS_SILO_ROLE_DIR"
-"""Environment variable with a role's directory; its children inherit it, and are found by it."""
 Identity = Tuple[int, int]
 """A process for good: pid and start time."""
 
@@ -31,27 +29,34 @@ def is_alive(pid: int, started: int) -> bool:
     return start_time(pid) == started
 
 
-def role_of(pid: int) -> Optional[str]:
-    """Return the role directory that a process of this user was started for; None for any other process."""
-    prefix = f"{ROLE_VARIABLE}=".encode()
+def environment(pid: int) -> Dict[str, str]:
+    """Return the environment that a process of this user was started with; empty for any other process."""
     try:
         with open(f"/proc/{pid}/environ", "rb") as environ:
             entries = environ.read().split(b"\0")
     except OSError:
-        return None
-    return next((os.fsdecode(entry[len(prefix) :]) for entry in entries if entry.startswith(prefix)), None)
+        return {}
+    return {os.fsdecode(name): os.fsdecode(value) for name, _, value in (entry.partition(b"=") for entry in entries)}
 
 
-def role_processes() -> Dict[str, List[int]]:
-    """Return the live processes of this user by the role directory that they, or a parent, were started for."""
-    found: Dict[str, List[int]] = {}
-    for entry in os.listdir("/proc"):
-        if not entry.isdigit():
-            continue
-        directory = role_of(int(entry))
-        if directory is not None and start_time(int(entry)) is not None:
-            found.setdefault(directory, []).append(int(entry))
-    return found
+def pids() -> List[int]:
+    """Return the pids of this machine's processes."""
+    return [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
+
+
+def terminate(processes: Iterable[Identity]) -> None:
+    """Ask processes to end (SIGTERM)."""
+    _signal_all(processes, signal.SIGTERM)
+
+
+def wait_gone(processes: Iterable[Identity], seconds: float) -> List[Identity]:
+    """Wait up to ``seconds`` for processes to end; return those that still run."""
+    deadline = time.monotonic() + seconds
+    left = [identity for identity in processes if is_alive(*identity)]
+    while left and time.monotonic() < deadline:
+        time.sleep(0.02)
+        left = [identity for identity in left if is_alive(*identity)]
+    return left
 
 
 def end_processes(processes: Iterable[Identity], polite_seconds: float = 10.0) -> List[Identity]:
@@ -60,10 +65,9 @@ def end_processes(processes: Iterable[Identity], polite_seconds: float = 10.0) -
     Returns:
         Those that had to be killed.
     """
-    left = _signal_all(processes, signal.SIGTERM)
-    left = _wait_gone(left, polite_seconds)
-    killed = _signal_all(left, signal.SIGKILL)
-    _wait_gone(killed, 5.0)
+    asked = _signal_all(processes, signal.SIGTERM)
+    killed = _signal_all(wait_gone(asked, polite_seconds), signal.SIGKILL)
+    wait_gone(killed, 5.0)
     return killed
 
 
@@ -75,12 +79,3 @@ def _signal_all(processes: Iterable[Identity], number: int) -> List[Identity]:
                 os.kill(pid, number)
                 reached.append((pid, started))
     return reached
-
-
-def _wait_gone(processes: List[Identity], seconds: float) -> List[Identity]:
-    deadline = time.monotonic() + seconds
-    left = processes
-    while left and time.monotonic() < deadline:
-        time.sleep(0.02)
-        left = [identity for identity in left if is_alive(*identity)]
-    return left

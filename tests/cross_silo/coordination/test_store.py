@@ -179,7 +179,6 @@ def fill(store):
     store.request("enable")
     store.add_round({"round": 1})
     store.add_evaluation(1, {"AP": 0.1})
-    store.add_run_dir("host", "/runs/job")
 
 
 def test_every_key_expires_and_touch_renews_the_jobs_own(redis_address, store, client):
@@ -188,17 +187,16 @@ def test_every_key_expires_and_touch_renews_the_jobs_own(redis_address, store, c
     short.beat("server", "n", {})
     short.acquire_lease("silo_0", "w", 5, {})
     keys = list(client.scan_iter("*"))
-    assert len(keys) == 9
+    assert len(keys) == 8
     assert all(key.startswith("cross_silo:job:") and client.pttl(key) > 0 for key in keys)
     for _ in range(4):
         time.sleep(0.2)
         short.touch()
     assert short.job()["instance"] == "a"
-    assert short.run_dirs() == [("host", "/runs/job")]
     assert len(short.rounds()) == len(short.evaluations()) == len(short.take_requests()) == 1
     time.sleep(0.6)
     assert short.job() is None
-    assert (short.rounds(), short.evaluations(), short.run_dirs()) == ([], {}, [])
+    assert (short.rounds(), short.evaluations()) == ([], {})
 
 
 def test_clear_forgets_the_job_but_not_who_is_alive(store):
@@ -210,6 +208,17 @@ def test_clear_forgets_the_job_but_not_who_is_alive(store):
     assert (store.rounds(), store.evaluations(), store.take_requests()) == ([], {}, [])
     assert list(store.members("server")) == ["n"]
     assert list(store.leases()) == ["silo_0"]
+
+
+def test_a_job_is_live_while_a_member_or_a_worker_is(store):
+    store.begin({})
+    assert not store.is_live()
+    store.beat("evaluator", "n", {})
+    assert store.is_live()
+    store.leave("evaluator", "n")
+    assert not store.is_live()
+    store.acquire_lease("silo_0", "w", 5, {})
+    assert store.is_live()
 
 
 def test_jobs_do_not_see_each_other(store, client):

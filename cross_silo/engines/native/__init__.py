@@ -1,0 +1,91 @@
+"""The project's own engine: one aggregator process, a scheduler over Redis, and the evaluator beside the server."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import List
+
+from cross_silo.config.federated import FederatedConfig, require_loopback
+from cross_silo.engines import SchedulerPlan, ServerPlan
+from cross_silo.errors import UserError
+from cross_silo.launch.arguments import check_address, check_file
+from cross_silo.launch.role import Role
+
+__all__ = ["scheduler_role", "server_roles"]
+
+
+def scheduler_role(plan: SchedulerPlan, config: FederatedConfig) -> Role:
+    """Return the scheduler. Raises UserError for an address that other machines reach."""
+    flag = "--scheduler_manage_address"
+    check_address(plan.address, flag)
+    command = [sys.executable, "-m", "cross_silo.engines.native.scheduler"]
+    command += ["--yaml_config", plan.yaml_config, flag, plan.address, "--run_dir", str(plan.run_dir)]
+    return Role("scheduler", command, plan.address, listen_flag=flag, ready_seconds=30.0)
+
+
+def server_roles(plan: ServerPlan, config: FederatedConfig) -> List[Role]:
+    """Return the server, and the evaluator where the job evaluates. Raises UserError for what cannot work."""
+    if plan.count != 1:
+        raise UserError(f"--local_server_num is {plan.count}, expected 1: the native engine averages in one process")
+    check_address(plan.http_server_address, "--http_server_address")
+    require_loopback(plan.tcp_server_ip, "--tcp_server_ip")
+    _check_model(plan)
+    evaluates = _check_evaluation(plan, config)
+    try:
+        plan.checkpoint_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--checkpoint_dir is {plan.checkpoint_dir}: {error.strerror}") from None
+    if not os.access(plan.checkpoint_dir, os.W_OK):
+        raise UserError(f"--checkpoint_dir is {plan.checkpoint_dir}: this user cannot write there")
+    roles = [_server(plan)]
+    if evaluates:
+        roles.append(_evaluator(plan))
+    return roles
+
+
+def _check_model(plan: ServerPlan) -> None:
+    if plan.config is None:
+        if plan.pre_trained:
+            raise UserError("--pre_trained is given without --config; expected the model YAML that it is for")
+        return
+    from cross_silo.config.model import load_model
+
+    load_model(plan.config)
+    if plan.pre_trained:
+        check_file(plan.pre_trained, "--pre_trained")
+
+
+def _check_evaluation(plan: ServerPlan, config: FederatedConfig) -> bool:
+    evaluation = config.evaluation
+    if not evaluation.annotations:
+        return False
+    check_file(evaluation.annotations, f"{plan.yaml_config}: evaluation.annotations")
+    if not Path(evaluation.image_dir).is_dir():
+        raise UserError(f"{plan.yaml_config}: evaluation.image_dir is {evaluation.image_dir}: no such directory")
+    if plan.config is None:
+        raise UserError(f"{plan.yaml_config}: evaluation is set; expected --config with the model to evaluate")
+    return True
+
+
+def _server(plan: ServerPlan) -> Role:
+    flag = "--http_server_address"
+    command = [sys.executable, "-m", "cross_silo.aggregation.server"]
+    command += ["--yaml_config", plan.yaml_config, flag, plan.http_server_address]
+    command += ["--tcp_server_ip", plan.tcp_server_ip, "--checkpoint_dir", str(plan.checkpoint_dir)]
+    command += ["--run_dir", str(plan.run_dir)]
+    if plan.config is not None:
+        command += ["--config", plan.config]
+    if plan.pre_trained:
+        command += ["--pre_trained", plan.pre_trained]
+    # with a model YAML it may first make the initial model in a child process that imports MindSpore
+    seconds = 60.0 if plan.config is None else 240.0
+    return Role("server_0", command, plan.http_server_address, listen_flag=flag, ready_seconds=seconds)
+
+
+def _evaluator(plan: ServerPlan) -> Role:
+    command = [sys.executable, "-m", "cross_silo.evaluation.evaluator"]
+    command += ["--yaml_config", plan.yaml_config, "--config", str(plan.config)]
+    command += ["--checkpoint_dir", str(plan.checkpoint_dir), "--run_dir", str(plan.run_dir)]
+    return Role("evaluator", command, plan.http_server_address, ready_seconds=240.0)

@@ -1,0 +1,173 @@
+"""Ends one job: its server is asked to stop it, its processes on this machine are ended, and the embedded Redis."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable, List, Optional, Sequence, Set, Tuple
+
+import redis
+
+from cross_silo.config.federated import is_loopback, split_address
+from cross_silo.coordination import JobStore, connect, job_names
+from cross_silo.coordination.embedded import EmbeddedRedis
+from cross_silo.coordination.store import ROLES
+from cross_silo.errors import UserError
+from cross_silo.launch import proc
+from cross_silo.launch.ending import POLITE_SECONDS, end_roles
+from cross_silo.launch.record import read_json
+from cross_silo.launch.role import PROCESS_FILE, Running, normal_address, running_roles
+from cross_silo.launch.table import table
+
+SERVER_SECONDS = 5.0
+"""Time that the server has to stop the job in order, before its process is told to end."""
+REASON = "ended by finish.py"
+
+
+@dataclass(frozen=True)
+class Target:
+    """Which job is meant, by what is known of it."""
+
+    redis: str = ""
+    """host:port; empty: that of the roles found in ``run_dir``."""
+    fl_name: str = ""
+    run_dir: Optional[Path] = None
+
+    def __str__(self) -> str:
+        """Return it as the user gave it."""
+        job = f"job {self.fl_name!r} " if self.fl_name else ""
+        return job + (f"in {self.run_dir}" if self.run_dir else f"at {self.redis}")
+
+
+def finish(target: Target, say: Callable[[str], None] = print) -> None:
+    """End the job and say what was ended; says so where nothing runs.
+
+    Raises:
+        UserError: several jobs run there and none is named.
+    """
+    everything = running_roles()
+    here = [role for role in everything if _is_there(role, target)]
+    fl_name, address = choose(here, target)
+    if fl_name is None:
+        say(f"nothing runs: {target}")
+    else:
+        mine = [role for role in everything if role.fl_name == fl_name and role.redis == address]
+        _end_job(fl_name, address, mine, say)
+    if address:
+        _end_redis(address, say)
+
+
+def choose(here: Sequence[Running], target: Target) -> Tuple[Optional[str], str]:
+    """Return (job, Redis address) that ``target`` means; (None, address) where nothing of it runs.
+
+    Raises:
+        UserError: it means several.
+    """
+    found: Set[Tuple[str, str]] = {(role.fl_name, role.redis) for role in here}
+    if target.redis and not target.run_dir:
+        found |= {(name, normal_address(target.redis)) for name in live_jobs(target.redis)}
+    found = {job for job in found if target.fl_name in ("", job[0])}
+    if len(found) > 1:
+        raise UserError(
+            f"several jobs run {target}: {', '.join(sorted(name for name, _ in found))}; expected --fl_name with one"
+        )
+    if found:
+        return found.pop()
+    address = target.redis or recorded_address(target.run_dir)
+    return None, normal_address(address) if address else ""
+
+
+def recorded_address(run_dir: Optional[Path]) -> str:
+    """Return the Redis address in the records of ``run_dir``; empty where there is none."""
+    records = (read_json(file) for file in sorted(run_dir.glob(f"*/{PROCESS_FILE}"))) if run_dir else ()
+    return next((record["redis"] for record in records if record), "")
+
+
+def live_jobs(address: str) -> List[str]:
+    """Return the jobs with live processes of which the Redis at ``address`` knows; none where it is gone."""
+    try:
+        client = connect(address, start_embedded=False)
+        return [name for name in job_names(client) if JobStore(client, name).is_live()]
+    except (UserError, redis.RedisError):
+        return []
+
+
+def _is_there(role: Running, target: Target) -> bool:
+    if target.run_dir is not None and role.role_dir.parent != target.run_dir:
+        return False
+    return not target.redis or role.redis == normal_address(target.redis)
+
+
+def _end_job(fl_name: str, address: str, roles: Sequence[Running], say: Callable[[str], None]) -> None:
+    store = _store(address, fl_name)
+    asked = _ask_server(store) if store is not None else False
+    if asked:
+        cloud = ("scheduler", "server", "evaluator")  # these leave by themselves once the server has stopped the job
+        proc.terminate(role.main for role in roles if role.main and not role.name.startswith(cloud))
+        proc.wait_gone([identity for role in roles for identity in role.processes], SERVER_SECONDS)
+    killed = end_roles(roles, POLITE_SECONDS - SERVER_SECONDS if asked else POLITE_SECONDS)
+    rows = [(role.name, role.pid, "killed" if role in killed else "ended", role.role_dir) for role in roles]
+    if rows:
+        say(table(("role", "pid", "", "directory"), rows))
+    elsewhere = _sign_off(store, {pid for role in roles for pid, _ in role.processes}) if store is not None else []
+    if elsewhere:
+        say(f"job {fl_name!r} was told to stop; not on this machine, or not this user's: {', '.join(elsewhere)}")
+    else:
+        say(f"job {fl_name!r} ended")
+
+
+def _store(address: str, fl_name: str) -> Optional[JobStore]:
+    try:
+        return JobStore(connect(address, start_embedded=False), fl_name)
+    except UserError:
+        return None
+
+
+def _ask_server(store: JobStore) -> bool:
+    try:
+        if not store.members("server"):
+            return False
+        store.request("stop", {"reason": REASON})
+    except redis.RedisError:
+        return False
+    return True
+
+
+def _sign_off(store: JobStore, ended: Set[int]) -> List[str]:
+    """Mark the job as stopped and take what was killed, and could not sign off itself, out of its record.
+
+    Returns:
+        The processes elsewhere that take part in it.
+    """
+    nodes = {f"{socket.gethostname()}:{pid}" for pid in ended}
+    elsewhere = []
+    try:
+        store.end("stopped", REASON)
+        for role in ROLES:
+            for node in store.members(role):
+                if node in nodes:
+                    store.leave(role, node)
+                else:
+                    elsewhere.append(f"{role} {node}")
+        for silo, lease in sorted(store.leases().items()):
+            if lease.get("node") in nodes:
+                store.release_lease(silo, lease["worker"])
+            else:
+                elsewhere.append(f"{silo} {lease.get('node', '')}".strip())
+    except redis.RedisError:
+        pass
+    return elsewhere
+
+
+def _end_redis(address: str, say: Callable[[str], None]) -> None:
+    host, port = split_address(address, "address")
+    if not is_loopback(host):
+        return
+    embedded = EmbeddedRedis(host, port)
+    pid = embedded.pid()
+    if embedded.stop_if_unused():
+        say(f"embedded Redis at {address} (pid {pid}) ended")
+    elif pid is not None:
+        users = ", ".join(f"{name} (pid {user})" for user, name in sorted(embedded.users().items()))
+        say(f"embedded Redis at {address} (pid {pid}) stays: {users} still use it")

@@ -1,0 +1,105 @@
+"""The workers that one command starts: their silos, data and threads, checked before any of them starts."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Dict, List, Optional
+
+from cross_silo.config.federated import FederatedConfig, load_federated
+from cross_silo.config.model import load_model
+from cross_silo.data.manifest import read_manifest
+from cross_silo.errors import UserError
+from cross_silo.launch.arguments import check_address, check_file
+from cross_silo.launch.role import Role
+
+READY_SECONDS = 120.0
+"""A worker serves once it holds its silo's lease: MindSpore's import and the network's building come before."""
+THREADS = "OMP_NUM_THREADS"
+
+
+@dataclass(frozen=True)
+class WorkerPlan:
+    """What the command line says of the workers."""
+
+    yaml_config: str
+    config: str
+    dataset_path: Path
+    http_server_address: str
+    run_dir: Path
+    """The job's."""
+    count: int = 1
+    first: int = 0
+    silo: str = ""
+    """Name of the only worker's silo; empty: silo_{index}."""
+    pre_trained: str = ""
+    threads: Optional[int] = None
+    """OpenMP threads a worker; None: the cores shared among the workers, unless the user's environment says."""
+
+
+def worker_roles(plan: WorkerPlan, module: str = "cross_silo.training.worker") -> List[Role]:
+    """Return the roles of ``plan``, checked.
+
+    Args:
+        module: what runs as ``python -m``.
+
+    Raises:
+        UserError: names the flag, key or file that cannot work.
+    """
+    federated = load_federated(plan.yaml_config)
+    check_address(plan.http_server_address, "--http_server_address")
+    load_model(plan.config)
+    if plan.pre_trained:
+        check_file(plan.pre_trained, "--pre_trained")
+    check_silos(plan, federated)
+    if not plan.dataset_path.is_dir():
+        raise UserError(f"--dataset_path is {plan.dataset_path}: no such directory")
+    environment = thread_environment(plan)
+    roles = []
+    for index in range(plan.first, plan.first + plan.count):
+        dataset_dir = plan.dataset_path / f"mindrecord_{index}"
+        read_manifest(dataset_dir)
+        command = [sys.executable, "-m", module]
+        command += ["--yaml_config", plan.yaml_config, "--config", plan.config]
+        command += ["--worker_index", str(index), "--silo", plan.silo or f"silo_{index}"]
+        command += ["--dataset_dir", str(dataset_dir), "--http_server_address", plan.http_server_address]
+        command += ["--run_dir", str(plan.run_dir)]
+        if plan.pre_trained:
+            command += ["--pre_trained", plan.pre_trained]
+        roles.append(
+            Role(
+                f"worker_{index}",
+                command,
+                plan.http_server_address,
+                ready_seconds=READY_SECONDS,
+                environment=environment,
+            )
+        )
+    return roles
+
+
+def check_silos(plan: WorkerPlan, federated: FederatedConfig) -> None:
+    """Refuse workers for silos that the job does not know or has no room for. Raises UserError."""
+    if plan.silo and plan.count != 1:
+        raise UserError(f"--silo names one silo, but --local_worker_num is {plan.count}; expected 1")
+    if plan.count > federated.num_silos:
+        raise UserError(
+            f"--local_worker_num is {plan.count}, but the job of {plan.yaml_config} has {federated.num_silos} silos"
+        )
+    names = [plan.silo] if plan.silo else [f"silo_{index}" for index in range(plan.first, plan.first + plan.count)]
+    unknown = [name for name in names if federated.silo_names and name not in federated.silo_names]
+    if unknown:
+        raise UserError(
+            f"{plan.yaml_config}: silos does not name {', '.join(unknown)}; expected one of "
+            f"{', '.join(federated.silo_names)} (--silo, with --local_worker_num 1)"
+        )
+
+
+def thread_environment(plan: WorkerPlan) -> Dict[str, str]:
+    """Return the variable that shares the machine's cores among the plan's workers."""
+    if plan.threads is None and os.environ.get(THREADS):
+        return {}
+    threads = plan.threads or max(1, len(os.sched_getaffinity(0)) // plan.count)
+    return {THREADS: str(threads)}
