@@ -1,0 +1,272 @@
+"""The aggregator's core: rounds, sum and model together, for many threads at once; no HTTP in it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import dataclass
+from typing import Callable, Dict, List, Mapping, Optional
+
+import numpy as np
+
+from cross_silo.aggregation.averaging import NonFiniteAverageError, Tensors, WeightedSum
+from cross_silo.aggregation.journal import Record, round_record
+from cross_silo.aggregation.leases import Leases
+from cross_silo.aggregation.models import ModelStore, Reading
+from cross_silo.aggregation.rounds import CLOSING, ENDED, RUNNING, Answer, Key, Rounds
+from cross_silo.protocol import headers
+from cross_silo.protocol.schema import NEWEST, OUT_OF_TIME
+
+log = logging.getLogger(__name__)
+
+DRAFT_SECONDS = 60.0
+"""How long a round waits for slow readers of an old model."""
+
+Save = Callable[[int, Mapping[str, np.ndarray]], str]
+"""Writes the checkpoint of a round durably and returns its path; OSError where the disk refuses."""
+
+
+@dataclass(frozen=True)
+class ModelAnswer:
+    """What a client that asks for a model is told."""
+
+    verdict: str
+    reason: str = ""
+    reading: Optional[Reading] = None
+
+
+class Aggregator:
+    """Threads of the HTTP service call in; one thread of its own closes rounds, another one keeps time."""
+
+    def __init__(
+        self,
+        rounds: Rounds,
+        leases: Leases,
+        models: ModelStore,
+        save: Save,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Args: ``save`` writes a round's checkpoint; ``clock`` is the one that ``rounds`` has."""
+        self.rounds = rounds
+        self.leases = leases
+        self.models = models
+        self.changed = threading.Condition()
+        """Guards ``rounds``; notified whenever they change."""
+        self._sum = WeightedSum()
+        self._save = save
+        self._clock = clock
+        self._averaged_at = 0.0
+        self._bytes_up = self._bytes_down = 0
+        self._records: List[Record] = []
+        self.recorded = threading.Event()
+        """Set when there are records to take."""
+
+    # for the service
+
+    def start_round(self, silo: str, worker: str, samples: int) -> Optional[Answer]:
+        """Let a silo join; None while a round is being closed (ask again)."""
+        lease = self.leases.holder(silo)
+        if (lease is None and worker) or (lease is not None and lease.worker != worker):
+            holder = f"held by {lease.node}" if lease is not None else "free: ask for its lease first"
+            return Answer(OUT_OF_TIME, f"silo {silo} is not leased to this worker; it is {holder}")
+        with self.changed:
+            if self.rounds.phase == CLOSING:
+                return None
+            answer = self.rounds.join(silo, worker, lease.node if lease is not None else "", samples)
+            self.changed.notify_all()
+        return answer
+
+    def is_member(self, silo: str, worker: str) -> bool:
+        """Tell whether this worker is in the round in progress."""
+        with self.changed:
+            return self.rounds.is_member(silo, worker)
+
+    def may_push(self, silo: str, worker: str, iteration: int, attempt: Optional[int]) -> Answer:
+        """Tell whether an update would be taken."""
+        with self.changed:
+            return self.rounds.may_push(silo, worker, iteration, attempt)
+
+    def push(
+        self,
+        silo: str,
+        worker: str,
+        iteration: int,
+        attempt: Optional[int],
+        update: Mapping[str, np.ndarray],
+        loss: float,
+        stats: Mapping[str, float],
+        size: int,
+    ) -> Answer:
+        """Add a checked update of ``size`` bytes to the round's sum."""
+        with self.changed:
+            answer = self.rounds.admit(silo, worker, iteration, attempt)
+            key = self.rounds.key
+            if not answer.ok:
+                return answer
+            self._bytes_up += size
+        try:
+            self._add(key, silo, update, loss, stats)
+        except (NonFiniteAverageError, TimeoutError) as error:
+            with self.changed:
+                if key == self.rounds.key:
+                    self._fail(str(error))
+        return answer
+
+    def _add(self, key: Key, silo: str, update: Tensors, loss: float, stats: Mapping[str, float]) -> None:
+        """Add an admitted update to the sum of round ``key``, unless that round is over by now."""
+        with self._sum.lock:
+            with self.changed:
+                if key != self.rounds.key:
+                    return
+                last_of = self.rounds.total_samples if self.rounds.is_last() else None
+            self._sum.add(key, self.models.draft(DRAFT_SECONDS).tensors, update, last_of)
+            with self.changed:
+                if self.rounds.added(key, silo, loss, stats):
+                    self._averaged_at = self._clock()
+                    self.changed.notify_all()
+
+    def model(self, iteration: int, attempt: Optional[int], worker: str, wait: float) -> ModelAnswer:
+        """Return the model of round ``iteration``, or say that it is pending or failed.
+
+        Args:
+            iteration: a round; one that is over, or NEWEST, gives the newest good model.
+            attempt: the attempt that the client joined, where it says so.
+            worker: id of the client's worker; empty for a client that sends none.
+            wait: seconds to wait for a verdict.
+        """
+        deadline = self._clock() + wait
+        with self.changed:
+            while True:
+                rounds = self.rounds
+                if iteration < rounds.iteration or iteration == NEWEST or (iteration > rounds.iteration and not worker):
+                    return ModelAnswer(headers.GOOD, "", self.models.read())
+                reason = self._failure(iteration, attempt, worker)
+                if reason:
+                    return ModelAnswer(headers.FAILED, reason)
+                left = deadline - self._clock()
+                if left <= 0:
+                    return ModelAnswer(headers.PENDING, f"The model is not ready yet for iteration {iteration}")
+                self.changed.wait(left)
+
+    def _failure(self, iteration: int, attempt: Optional[int], worker: str) -> str:
+        """Say why the round that a client waits for cannot become good for it; empty where it can."""
+        rounds = self.rounds
+        if iteration > rounds.iteration:
+            return f"round {iteration} has not begun: the server makes round {rounds.iteration}"
+        failed = rounds.verdict(iteration, attempt)
+        if failed is not None:
+            return failed
+        if rounds.state in ENDED:
+            return f"the job is {rounds.state}" + (f": {rounds.reason}" if rounds.reason else "")
+        if worker and not any(member.worker == worker for member in rounds.participants.values()):
+            return f"this worker is not in round {iteration} attempt {rounds.attempt}"
+        return ""
+
+    def report(self, silo: str, worker: str, iteration: int, attempt: int, kind: str, detail: str) -> bool:
+        """A worker says that it cannot push; its round fails at once. Returns whether it did."""
+        with self.changed:
+            done = self.rounds.report(silo, worker, (iteration, attempt), kind, detail)
+            self._noted()
+        return done
+
+    def release(self, silo: str, worker: str) -> bool:
+        """A worker leaves; a round that awaits its update fails."""
+        held = self.leases.release(silo, worker)
+        with self.changed:
+            self.rounds.lost(silo, worker, "left before it pushed")
+            self._noted()
+        return held
+
+    def sent(self, size: int) -> None:
+        """Count bytes of a model that left."""
+        with self.changed:
+            self._bytes_down += size
+
+    def status(self) -> Dict[str, str]:
+        """Return the headers that tell any client where the job is."""
+        rounds = self.rounds
+        with self.changed:
+            return {
+                headers.STATE: rounds.state,
+                headers.ITERATION: str(rounds.iteration),
+                headers.ATTEMPT: str(rounds.attempt),
+            }
+
+    @property
+    def running(self) -> bool:
+        """Whether rounds are made at present."""
+        return self.rounds.state == RUNNING
+
+    # for the server's own threads
+
+    def tick(self) -> None:
+        """Act on leases and time windows that ended."""
+        for lease in self.leases.expire():
+            log.warning("silo %s (%s): no heartbeat for %g s", lease.silo, lease.node, self.leases.seconds)
+            with self.changed:
+                self.rounds.lost(lease.silo, lease.worker, f"no heartbeat for {self.leases.seconds:g} s")
+        with self.changed:
+            self.rounds.tick()
+            self._noted()
+
+    def close_rounds(self, stop: threading.Event) -> None:
+        """Save and publish the model of each complete round until ``stop``."""
+        while not stop.is_set():
+            with self.changed:
+                if not self.changed.wait_for(lambda: self.rounds.phase == CLOSING, timeout=0.2):
+                    continue
+            self.close_round()
+
+    def close_round(self) -> None:
+        """Save the complete round's model and make it the good one; without a checkpoint the round fails."""
+        iteration = self.rounds.iteration
+        began = self._clock()
+        try:
+            draft = self.models.draft(DRAFT_SECONDS)
+            path = self._save(iteration, draft.tensors)
+        except Exception as error:
+            log.exception("checkpoint of round %d", iteration)
+            with self.changed:
+                self._fail(f"its checkpoint cannot be written: {getattr(error, 'strerror', None) or error}")
+            return
+        with self.changed:
+            self.models.publish(draft, iteration, int(time.time() * 1000))
+            self.rounds.succeed()
+            self._noted(path, self._clock() - began)
+
+    def _fail(self, reason: str) -> None:
+        self.rounds.fail(reason)
+        self._noted()
+
+    def _noted(self, checkpoint: str = "", checkpoint_seconds: float = 0.0) -> None:
+        """Turn ended attempts into records and wake whoever waits; the caller holds :attr:`changed`."""
+        for outcome in self.rounds.take_outcomes():
+            record = round_record(
+                outcome, self._averaged_at, checkpoint, checkpoint_seconds, self._bytes_up, self._bytes_down
+            )
+            self._bytes_up = self._bytes_down = 0
+            self._records.append(record)
+            self.recorded.set()
+        self.changed.notify_all()
+
+    def take_records(self) -> List[Record]:
+        """Return the records of attempts that ended since the last call."""
+        with self.changed:
+            taken, self._records = self._records, []
+            self.recorded.clear()
+        return taken
+
+    def control(self, action: Callable[[Rounds], None]) -> None:
+        """Change the rounds (enable, disable, end) and tell everybody."""
+        with self.changed:
+            action(self.rounds)
+            self._noted()
+
+    def begin_anew(self, rounds: Rounds) -> None:
+        """Make ``rounds`` from round 1 on, from the present model."""
+        with self._sum.lock:
+            self._sum.reset()
+            with self.changed:
+                self.rounds = rounds
+                self._noted()

@@ -1,0 +1,78 @@
+"""Federated averaging: the mean of the silos' models, weighted by samples (McMahan et al. 2017, Algorithm 1).
+
+A silo sends its weights times its samples; the sum and its division by all samples are done in place, in pieces
+that stay in the processor's cache.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Mapping, Optional
+
+import numpy as np
+
+from cross_silo.aggregation.rounds import Key
+
+PIECE = 65_536
+"""Values of a tensor worked on at a time: with the update's they fill half a megabyte."""
+
+Tensors = Mapping[str, np.ndarray]
+"""Flat float32 arrays by name."""
+
+
+class NonFiniteAverageError(ArithmeticError):
+    """The sum of finite updates is beyond float32."""
+
+
+def add(total: Tensors, update: Tensors, first: bool) -> None:
+    """Add ``update`` to ``total``, or put it there where it is the first."""
+    for name, out in total.items():
+        if first:
+            np.copyto(out, update[name])
+        else:
+            np.add(out, update[name], out=out)
+
+
+def add_and_divide(total: Tensors, update: Tensors, first: bool, samples: int) -> None:
+    """Add the last ``update`` and divide by ``samples``.
+
+    Raises:
+        NonFiniteAverageError: a mean is infinite or not a number.
+    """
+    divisor = np.float32(samples)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for name, out in total.items():
+            new = update[name]
+            for start in range(0, len(out), PIECE):
+                piece, added = out[start : start + PIECE], new[start : start + PIECE]
+                if not first:
+                    added = np.add(piece, added, out=piece)
+                np.divide(added, divisor, out=piece)
+                if not np.isfinite(np.add.reduce(piece)) and not np.isfinite(piece).all():
+                    raise NonFiniteAverageError(f"the mean of tensor {name!r} is beyond float32")
+
+
+class WeightedSum:
+    """The sum of one round's updates at a time. Whoever calls a method holds :attr:`lock`."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        """To be held from asking whether an update is the last to noting that it is in the sum."""
+        self._key: Optional[Key] = None
+
+    def add(self, key: Key, out: Tensors, update: Tensors, last_of: Optional[int]) -> None:
+        """Add one update of round ``key`` to ``out``; the first one of a round begins its sum.
+
+        Args:
+            last_of: all samples of the round where this update is the last one; the sum becomes the mean.
+        """
+        first = key != self._key
+        self._key = key
+        if last_of is None:
+            add(out, update, first)
+        else:
+            add_and_divide(out, update, first, last_of)
+
+    def reset(self) -> None:
+        """Let the next update begin a sum, whatever its round's number."""
+        self._key = None

@@ -1,0 +1,163 @@
+"""Routes that the engine does not have, in JSON: the job, leases, heartbeats, reports."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Dict, Mapping, Tuple
+
+from cross_silo.aggregation.aggregator import Aggregator
+from cross_silo.aggregation.job import Job
+from cross_silo.aggregation.leases import LeaseRefusedError
+from cross_silo.aggregation.rounds import ENDED
+from cross_silo.protocol.http_service import HttpError, Request, Response, Route, json_response
+
+MAX_TEXT = 128
+MAX_DETAIL = 2000
+PROGRESS = ("phase", "iteration", "epoch", "step", "loss")
+"""What a heartbeat tells of the worker, shown at /job."""
+
+
+class JobRoutes:
+    """Answers what workers ask beside the engine's messages."""
+
+    def __init__(self, aggregator: Aggregator, job: Job) -> None:
+        self._aggregator = aggregator
+        self._job = job
+
+    def routes(self) -> Dict[Tuple[str, str], Route]:
+        """Return what serves which path."""
+        return {
+            ("GET", "/job"): self.job,
+            ("POST", "/lease"): self.lease,
+            ("POST", "/heartbeat"): self.heartbeat,
+            ("POST", "/report"): self.report,
+            ("POST", "/release"): self.release,
+        }
+
+    def job(self, request: Request) -> Response:
+        """Answer what the job is and where it stands."""
+        request.body()
+        job, rounds, config = self._job, self._aggregator.rounds, self._job.config
+        with self._aggregator.changed:
+            standing = {
+                "state": rounds.state,
+                "reason": rounds.reason,
+                "iteration": rounds.iteration,
+                "attempt": rounds.attempt,
+                "phase": rounds.phase,
+                "good_rounds": rounds.good_rounds,
+                "fl_iteration_num": rounds.last_iteration,
+            }
+        return json_response(
+            {
+                "fl_name": config.fl_name,
+                "instance": job.instance,
+                "engine": config.engine,
+                **standing,
+                "fingerprint": job.info.fingerprint,
+                "pre_trained_sha256": job.info.pre_trained_sha256,
+                "initial_sha256": job.info.initial_sha256,
+                "classes": list(job.info.classes),
+                "model_bytes": job.model_bytes,
+                "tensors": len(job.sizes),
+                "lease": config.lease,
+                "silos": list(config.silo_names) or config.num_silos,
+                "client": dataclasses.asdict(config.client),
+                "participants": [
+                    {"silo": silo, "worker": lease.worker, **lease.info}
+                    for silo, lease in sorted(self._aggregator.leases.live().items())
+                ],
+            }
+        )
+
+    def lease(self, request: Request) -> Response:
+        """Grant a silo to a worker with the job's model."""
+        content = request.json()
+        silo, worker = _text(content, "silo"), _text(content, "worker")
+        samples = content.get("samples")
+        if type(samples) is not int or not 0 < samples < 2**31:
+            raise HttpError(400, f"samples is {samples!r:.60}, expected 1 to {2**31 - 1}")
+        self._check_fingerprint(_text(content, "fingerprint"))
+        state = self._aggregator.rounds.state
+        if state in ENDED:
+            raise HttpError(403, f"job {self._job.config.fl_name!r} is {state}")
+        try:
+            seconds = self._aggregator.leases.acquire(silo, worker, self._told(content))
+        except LeaseRefusedError as error:
+            return _refused(error)
+        return json_response({"seconds": seconds})
+
+    def heartbeat(self, request: Request) -> Response:
+        """Renew a lease and tell where the job stands."""
+        content = request.json()
+        silo, worker = _text(content, "silo"), _text(content, "worker")
+        if content.get("fingerprint"):
+            self._check_fingerprint(_text(content, "fingerprint"))
+        try:
+            self._aggregator.leases.renew(silo, worker, self._told(content))
+        except LeaseRefusedError as error:
+            raise HttpError(410, str(error)) from None
+        rounds = self._aggregator.rounds
+        return json_response(
+            {
+                "state": rounds.state,
+                "iteration": rounds.iteration,
+                "attempt": rounds.attempt,
+                "seconds": self._aggregator.leases.seconds,
+            }
+        )
+
+    def report(self, request: Request) -> Response:
+        """Note that a worker cannot push its update."""
+        content = request.json()
+        silo, worker, kind = _text(content, "silo"), _text(content, "worker"), _text(content, "kind")
+        rounds = self._aggregator.rounds
+        iteration, attempt = content.get("iteration"), content.get("attempt", rounds.attempt)
+        if type(iteration) is not int or type(attempt) is not int:
+            raise HttpError(400, "iteration and attempt must be whole numbers")
+        detail = _one_line(str(content.get("detail", "")))[:MAX_DETAIL]
+        return json_response({"failed": self._aggregator.report(silo, worker, iteration, attempt, kind, detail)})
+
+    def release(self, request: Request) -> Response:
+        """Take a lease back."""
+        content = request.json()
+        return json_response({"released": self._aggregator.release(_text(content, "silo"), _text(content, "worker"))})
+
+    def _check_fingerprint(self, fingerprint: str) -> None:
+        expected = self._job.info.fingerprint
+        if fingerprint != expected:
+            raise HttpError(
+                412,
+                f"the worker's model (fingerprint {fingerprint[:12]}) is not the job's ({expected[:12]}): "
+                "expected the server's --config",
+            )
+
+    @staticmethod
+    def _told(content: Mapping[str, Any]) -> Dict[str, Any]:
+        """Return what a worker says of itself, held to short texts and numbers."""
+        told = {}
+        for name in ("node", "samples", *PROGRESS):
+            value = content.get(name)
+            if isinstance(value, str):
+                told[name] = _one_line(value)[:MAX_TEXT]
+            elif type(value) in (int, float) and abs(value) < 1e15:
+                told[name] = value
+        return told
+
+
+def _text(content: Mapping[str, Any], name: str) -> str:
+    value = content.get(name)
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_TEXT or not value.isprintable():
+        raise HttpError(400, f"{name} is {value!r:.60}, expected 1 to {MAX_TEXT} printable characters")
+    return value
+
+
+def _one_line(text: str) -> str:
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def _refused(error: LeaseRefusedError) -> Response:
+    content: Dict[str, Any] = {"error": str(error)}
+    if error.holder is not None:
+        content.update(holder=dict(error.holder), seconds_left=round(error.left, 1))
+    return json_response(content, error.status)

@@ -1,0 +1,105 @@
+"""The model of the last good round, ready to be sent, and the one being made beside it."""
+
+from __future__ import annotations
+
+import threading
+from typing import Dict, List, Mapping
+
+import numpy as np
+
+from cross_silo.protocol.layout import ModelMessage
+from cross_silo.protocol.schema import NEWEST, SUCCEED
+
+TABLE = "ResponseGetModel"
+MAX_MESSAGES = 3
+"""The good model, the one being made, and an old one that somebody still reads."""
+
+
+class Reading:
+    """A model that is being sent; it stays as it is until :meth:`close`."""
+
+    def __init__(self, store: "ModelStore", message: ModelMessage, round: int) -> None:
+        """Made by :meth:`ModelStore.read`."""
+        self._store = store
+        self._message = message
+        self.round = round
+        """The good round that made it."""
+
+    @property
+    def buffer(self) -> memoryview:
+        """The reply to getModel."""
+        return self._message.buffer
+
+    def close(self) -> None:
+        """Let the buffer be used again."""
+        self._store.close(self._message)
+
+
+class ModelStore:
+    """Holds whole getModel replies; a new model is averaged into one that nobody reads."""
+
+    def __init__(self, sizes: Mapping[str, int]) -> None:
+        """Args: ``sizes`` are the elements of each tensor, in order."""
+        self.sizes = dict(sizes)
+        self._changed = threading.Condition()
+        self._messages: List[ModelMessage] = [self._new()]
+        self._readers: Dict[int, int] = {}
+        self._current = self._messages[0]
+        self._round = 0
+
+    def _new(self) -> ModelMessage:
+        values = {"retcode": SUCCEED, "reason": "", "iteration": NEWEST, "timestamp": "0" * 13}
+        return ModelMessage(TABLE, self.sizes, values)
+
+    @property
+    def tensors(self) -> Dict[str, np.ndarray]:
+        """The good model's tensors: flat float32 views."""
+        return self._current.tensors
+
+    @property
+    def round(self) -> int:
+        """The good round that made it."""
+        return self._round
+
+    @property
+    def message_bytes(self) -> int:
+        """Bytes of the reply."""
+        return len(self._current.buffer)
+
+    def read(self) -> Reading:
+        """Begin to read the good model."""
+        with self._changed:
+            self._readers[id(self._current)] = self._readers.get(id(self._current), 0) + 1
+            return Reading(self, self._current, self._round)
+
+    def close(self, message: ModelMessage) -> None:
+        """End one reading."""
+        with self._changed:
+            self._readers[id(message)] -= 1
+            self._changed.notify_all()
+
+    def draft(self, timeout: float) -> ModelMessage:
+        """Return the message to make the next model in; the same one until it is published.
+
+        Raises:
+            TimeoutError: readers hold all others for so long.
+        """
+        with self._changed:
+            if not self._changed.wait_for(self._has_free, timeout):
+                raise TimeoutError(f"old models have been read for more than {timeout:g} s")
+            for message in self._messages:
+                if message is not self._current and not self._readers.get(id(message)):
+                    return message
+            self._messages.append(self._new())
+            return self._messages[-1]
+
+    def _has_free(self) -> bool:
+        busy = sum(message is self._current or self._readers.get(id(message), 0) > 0 for message in self._messages)
+        return busy < MAX_MESSAGES
+
+    def publish(self, message: ModelMessage, round: int, milliseconds: int) -> None:
+        """Make ``message`` the good model, of round ``round``; ``milliseconds``: Unix time for its time stamp."""
+        message.set("iteration", round + 1)
+        message.set("timestamp", f"{milliseconds:013d}")
+        with self._changed:
+            self._current, self._round = message, round

@@ -1,0 +1,186 @@
+"""The engine's three routes over HTTP: startFLJob, updateModel, getModel."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from typing import Dict, Mapping, Optional, Tuple
+
+from cross_silo.aggregation.aggregator import Aggregator
+from cross_silo.aggregation.job import Job
+from cross_silo.aggregation.rounds import Answer
+from cross_silo.aggregation.uploads import InvalidUpdateError, UploadPool, check_update, receive
+from cross_silo.protocol import headers
+from cross_silo.protocol.http_service import HttpError, Request, Response, Route, text_response
+from cross_silo.protocol.messages import Message, decode, encode
+from cross_silo.protocol.schema import DISABLED, NOT_READY, REQUEST_ERROR, SAFEMODE
+from cross_silo.protocol.verifier import InvalidMessageError, Limits
+
+MAX_NAME = 128
+MAX_ATTEMPT = 2**31 - 1
+STATS = ("steps", "train_seconds", "loss")
+
+
+class EngineRoutes:
+    """Answers the engine's messages."""
+
+    def __init__(self, aggregator: Aggregator, job: Job, pool: UploadPool) -> None:
+        """Args: ``pool`` has the buffers that updates are received into."""
+        self._aggregator = aggregator
+        self._job = job
+        self._pool = pool
+        tensors = len(job.sizes)
+        self._limits = Limits(tables=tensors + 64, strings=2 * tensors + 64)
+
+    def routes(self) -> Dict[Tuple[str, str], Route]:
+        """Return what serves which path."""
+        return {
+            ("POST", "/startFLJob"): self.start_round,
+            ("POST", "/updateModel"): self.update_model,
+            ("POST", "/getModel"): self.get_model,
+        }
+
+    def _headers(self, **more: str) -> Dict[str, str]:
+        return {headers.INSTANCE: self._job.instance, **self._aggregator.status(), **more}
+
+    def start_round(self, request: Request) -> Response:
+        """Answer startFLJob: a silo joins the round in progress."""
+        try:
+            message = decode(request.body(), "RequestFLJob")
+        except InvalidMessageError:
+            return self._joined(Answer(REQUEST_ERROR, "The schema of RequestFLJob is invalid."))
+        silo = message["fl_id"]
+        if silo is None or message["fl_name"] is None or message["timestamp"] is None:
+            return text_response("Verify flatbuffers schema failed for RequestFLJob.", self._headers())
+        if not self._aggregator.running:
+            return text_response(DISABLED, self._headers())
+        problem = self._problem_with(silo)
+        if problem:
+            return self._joined(Answer(REQUEST_ERROR, problem))
+        answer = self._aggregator.start_round(silo, request.header(headers.WORKER) or "", message["data_size"])
+        return text_response(SAFEMODE, self._headers()) if answer is None else self._joined(answer)
+
+    def _problem_with(self, silo: str) -> str:
+        enrolled = self._job.config.silo_names
+        if enrolled and silo not in enrolled:
+            return f"silo {silo[:MAX_NAME]!r} is not enrolled; expected one of {', '.join(enrolled)}"
+        if len(silo) > MAX_NAME or not silo.isprintable():
+            return f"fl_id has {len(silo)} characters, expected at most {MAX_NAME} printable ones"
+        return ""
+
+    def _joined(self, answer: Answer) -> Response:
+        told = self._headers()
+        config = self._job.config
+        plan = {
+            "server_mode": config.server_mode,
+            "fl_name": config.fl_name,
+            "iterations": config.fl_iteration_num,
+            "epochs": config.client.client_epoch_num,
+            "mini_batch": config.client.client_batch_size,
+            "lr": config.client.client_learning_rate,
+        }
+        body = encode(
+            "ResponseFLJob",
+            {
+                "retcode": answer.code,
+                "reason": answer.reason,
+                "iteration": min(int(told[headers.ITERATION]), MAX_ATTEMPT),
+                "is_selected": answer.ok,
+                "next_req_time": _milliseconds(0.2),
+                "fl_plan_config": plan,
+                "timestamp": _milliseconds(),
+                "upload_sparse_rate": 1.0,
+            },
+        )
+        return Response(200, body, headers=told)
+
+    def update_model(self, request: Request) -> Response:
+        """Answer updateModel: one silo's update, received once, checked, then added to the sum."""
+        if request.length > self._pool.size:
+            raise HttpError(413, f"an update of {request.length} bytes, expected at most {self._pool.size}")
+        seconds = self._job.config.round.update_model_time_window / 1000
+        with self._pool.buffer(seconds) as buffer:
+            view = buffer[: request.length]
+            finite = receive(request, view, max(seconds, 60.0))
+            if not self._aggregator.running:
+                return text_response(DISABLED, self._headers())
+            return self._pushed(self._push(request, view, finite))
+
+    def _push(self, request: Request, view: memoryview, finite: bool) -> Answer:
+        try:
+            message = decode(view, "RequestUpdateModel", self._limits)
+        except InvalidMessageError as error:
+            return Answer(REQUEST_ERROR, f"The schema of RequestUpdateModel is invalid. {error}")
+        if any(message[name] is None for name in ("fl_id", "timestamp", "feature_map")):
+            return Answer(REQUEST_ERROR, "Verify flatbuffers schema failed for RequestUpdateModel.")
+        silo, iteration, worker = message["fl_id"], message["iteration"], request.header(headers.WORKER) or ""
+        attempt = _attempt(request)
+        answer = self._aggregator.may_push(silo, worker, iteration, attempt)
+        if not answer.ok:
+            return answer
+        try:
+            update = check_update(message, self._job.sizes, finite)
+        except InvalidUpdateError as error:
+            return Answer(REQUEST_ERROR, f"Verify model feature map failed: {error}")
+        return self._aggregator.push(
+            silo, worker, iteration, attempt, update, message["upload_loss"], _stats(request), request.length
+        )
+
+    def _pushed(self, answer: Answer) -> Response:
+        values = {"retcode": answer.code, "reason": answer.reason, "next_req_time": _milliseconds(0.05)}
+        body = encode("ResponseUpdateModel", {**values, "timestamp": _milliseconds()})
+        refused = {} if answer.ok else {headers.REASON: headers.quote(answer.reason)}
+        return Response(200, body, headers=self._headers(**refused))
+
+    def get_model(self, request: Request) -> Response:
+        """Answer getModel: the model of a round that is over, or 201 (at once, or after the wait asked for)."""
+        try:
+            message: Message = decode(request.body(), "RequestGetModel")
+        except InvalidMessageError:
+            return self._no_model(REQUEST_ERROR, "The schema of RequestGetModel is invalid.", {})
+        wait = headers.number(request.header(headers.WAIT), headers.MAX_WAIT) or 0.0
+        worker = request.header(headers.WORKER) or ""
+        answer = self._aggregator.model(message["iteration"], _attempt(request), worker, wait)
+        verdict = {headers.VERDICT: answer.verdict}
+        if answer.reading is None:
+            if answer.reason:
+                verdict[headers.REASON] = headers.quote(answer.reason)
+            return self._no_model(NOT_READY, answer.reason, verdict)
+        reading = answer.reading
+
+        def sent(size: int) -> None:
+            reading.close()
+            self._aggregator.sent(size)
+
+        verdict[headers.MODEL_ROUND] = str(reading.round)
+        return Response(200, reading.buffer, headers=self._headers(**verdict), sent=sent)
+
+    def _no_model(self, code: int, reason: str, verdict: Mapping[str, str]) -> Response:
+        told = self._headers(**verdict)
+        iteration = min(int(told[headers.ITERATION]), MAX_ATTEMPT)
+        values = {"retcode": code, "reason": reason, "iteration": iteration, "timestamp": _milliseconds(0.05)}
+        return Response(200, encode("ResponseGetModel", values), headers=told)
+
+
+def _milliseconds(later: float = 0.0) -> str:
+    """Return Unix time in milliseconds as the engine writes it."""
+    return str(int((time.time() + later) * 1000))
+
+
+def _attempt(request: Request) -> Optional[int]:
+    """Return the attempt that the client says it joined; the engine's own clients say nothing."""
+    value = headers.number(request.header(headers.ATTEMPT), MAX_ATTEMPT)
+    return None if value is None else int(value)
+
+
+def _stats(request: Request) -> Dict[str, float]:
+    """Return the numbers that an update came with."""
+    try:
+        told = json.loads(request.header(headers.STATS) or "{}")
+    except (ValueError, RecursionError):
+        return {}
+    if not isinstance(told, dict):
+        return {}
+    numbers = {name: told[name] for name in STATS if type(told.get(name)) in (int, float)}
+    return {name: value for name, value in numbers.items() if math.isfinite(value) and abs(value) < 1e15}

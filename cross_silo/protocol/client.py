@@ -1,0 +1,333 @@
+"""The worker's side of the wire: leases, rounds, updates and models, with retries."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import threading
+import time
+from typing import Any, Dict, Mapping, Optional, Union
+
+import numpy as np
+
+from cross_silo.config.federated import split_address
+from cross_silo.errors import UserError
+from cross_silo.protocol import headers
+from cross_silo.protocol.connection import ReceiveBuffer, Reply, TransportError, exchange
+from cross_silo.protocol.layout import ModelMessage
+from cross_silo.protocol.messages import Message, decode, encode
+from cross_silo.protocol.replies import (
+    HeartbeatReply,
+    JobInfo,
+    LeaseLost,
+    ModelReply,
+    PushReply,
+    ServerUnreachable,
+    SiloTaken,
+    Ticket,
+)
+from cross_silo.protocol.retry import Retrier, RetryPolicy
+from cross_silo.protocol.schema import DISABLED, NEWEST, OUT_OF_TIME, SAFEMODE, SUCCEED
+from cross_silo.protocol.verifier import InvalidMessageError
+
+__all__ = [
+    "AggregationClient",
+    "HeartbeatReply",
+    "JobInfo",
+    "LeaseLost",
+    "ModelReply",
+    "PushReply",
+    "ServerUnreachable",
+    "SiloTaken",
+    "Ticket",
+]
+
+CALL_SECONDS = 60.0
+"""Silence of the server in a call after which the call is tried again."""
+HEARTBEAT_SECONDS = 5.0
+SAFEMODE_PAUSE = 0.05
+ALREADY_JOINED = "Updating device metadata failed"
+ALREADY_PUSHED = "Updating metadata of UpdateModelClientList failed"
+
+
+class AggregationClient:
+    """Talks to one aggregator for one worker. Heartbeats may run beside another call in a thread of their own."""
+
+    def __init__(
+        self,
+        address: str,
+        silo: str,
+        worker: str,
+        node: str,
+        retry: RetryPolicy = RetryPolicy(),  # noqa: B008
+        wait_for_server: float = 30.0,
+    ) -> None:
+        """Set up; nothing is sent yet.
+
+        Args:
+            address: host:port of the server.
+            worker: this process's id.
+            node: host:pid, shown to people.
+            retry: for calls during the job, as the server may be restarted.
+            wait_for_server: seconds that :meth:`job` waits for the server's start.
+        """
+        self._host, self._port = split_address(address, "http_server_address")
+        self._address = address
+        self._silo, self._worker, self._node = silo, worker, node
+        self._retrier = Retrier(retry)
+        self._wait_for_server = wait_for_server
+        self._receive = ReceiveBuffer()
+        self._upload: Optional[ModelMessage] = None
+        self._ticket: Optional[Ticket] = None
+        self._samples = 0
+        self._fingerprint = ""
+        self._counting = threading.Lock()
+        self.bytes_up = 0
+        """Body bytes sent."""
+        self.bytes_down = 0
+        """Body bytes received."""
+
+    # the job and the lease
+
+    def job(self) -> JobInfo:
+        """Ask what the job is, waiting for the server's start. Raises ServerUnreachable."""
+        content = _content(self._call("/job", None, deadline=self._wait_for_server))
+        known = [field.name for field in dataclasses.fields(JobInfo)]
+        return JobInfo(**{name: content[name] for name in known if name in content})
+
+    def acquire_lease(self, samples: int, fingerprint: str) -> float:
+        """Become the silo's worker; return the lease's seconds.
+
+        Raises:
+            SiloTaken: another live worker holds the silo.
+            UserError: the silo or the model is not of this job.
+        """
+        self._samples, self._fingerprint = samples, fingerprint
+        reply = self._post("/lease", samples=samples, fingerprint=fingerprint, node=self._node)
+        content = _content(reply, refused=(403, 409, 412))
+        if reply.status == 409:
+            raise SiloTaken(content["error"])
+        if reply.status != 200:
+            raise UserError(content["error"])
+        return float(content["seconds"])
+
+    def heartbeat(self, **info: Any) -> HeartbeatReply:
+        """Renew the lease, once and without retries.
+
+        Args:
+            info: phase, iteration, epoch, step, loss.
+
+        Raises:
+            LeaseLost: the silo is another worker's now.
+            ServerUnreachable: the server did not answer this time.
+        """
+        told = {"node": self._node, "samples": self._samples, "fingerprint": self._fingerprint, **info}
+        body = self._json(told)
+        try:
+            reply = self._exchange("/heartbeat", body, {}, HEARTBEAT_SECONDS)
+        except TransportError as error:
+            raise ServerUnreachable(f"no server answers at {self._address}: {error}") from None
+        content = _content(reply, refused=(410, 412))
+        if reply.status != 200:
+            raise LeaseLost(content["error"])
+        return HeartbeatReply(content["state"], content["iteration"], content["attempt"], float(content["seconds"]))
+
+    def report(self, iteration: int, kind: str, detail: str) -> None:
+        """Say that no update will come for the round that was joined; it fails at once."""
+        attempt = self._attempt(iteration)
+        told = {} if attempt is None else {"attempt": attempt}
+        _content(self._post("/report", iteration=iteration, kind=kind, detail=detail, **told))
+
+    def release(self) -> None:
+        """Give the lease back, if the server can be reached."""
+        try:
+            self._exchange("/release", self._json({}), {}, HEARTBEAT_SECONDS)
+        except TransportError:
+            pass
+
+    # rounds
+
+    def start_round(self, data_size: int) -> Ticket:
+        """Join the round in progress with ``data_size`` samples. Raises ServerUnreachable."""
+        values = {"fl_name": "cross_silo", "fl_id": self._silo, "data_size": data_size, "timestamp": _now()}
+        body = encode("RequestFLJob", values)
+        reply = self._call("/startFLJob", body)
+        while _text(reply) == SAFEMODE:
+            time.sleep(SAFEMODE_PAUSE)
+            reply = self._call("/startFLJob", body)
+        state = _state(reply)
+        if _text(reply) is not None:
+            return Ticket(0, 0, False, _text(reply) or "", state)
+        message = self._decode(reply, "ResponseFLJob")
+        code, reason = message["retcode"], message["reason"] or ""
+        joined = code == SUCCEED or (code == OUT_OF_TIME and reason.startswith(ALREADY_JOINED))
+        attempt = _whole(reply.headers.get(headers.ATTEMPT), 1)
+        ticket = Ticket(message["iteration"], attempt, joined, reason, state)
+        if joined:
+            self._ticket = ticket
+        return ticket
+
+    def push(
+        self,
+        ticket: Ticket,
+        weights: Mapping[str, np.ndarray],
+        data_size: int,
+        loss: float,
+        stats: Mapping[str, Any],
+    ) -> PushReply:
+        """Send this silo's update: ``weights`` times ``data_size``.
+
+        Args:
+            weights: every tensor of the model, of any shape.
+            stats: steps, train_seconds and loss.
+
+        Raises:
+            UserError: the server refuses updates of this model, or cannot be reached.
+        """
+        message = self._laid_out(weights)
+        message.set("iteration", ticket.iteration)
+        message.set("upload_loss", loss)
+        message.set("timestamp", _now())
+        factor = np.float32(data_size)
+        for name, out in message.tensors.items():
+            np.multiply(weights[name].reshape(-1), factor, out=out, casting="same_kind")
+        told = {headers.ATTEMPT: str(ticket.attempt), headers.STATS: json.dumps(dict(stats))}
+        reply = self._call("/updateModel", message.buffer, told)
+        state = _state(reply)
+        if _text(reply) is not None:
+            return PushReply(False, _text(reply) or "", state)
+        answer = self._decode(reply, "ResponseUpdateModel")
+        code, reason = answer["retcode"], answer["reason"] or ""
+        accepted = code == SUCCEED or (code == OUT_OF_TIME and reason.startswith(ALREADY_PUSHED))
+        if not accepted and code != OUT_OF_TIME:
+            raise UserError(f"the server refuses the update of silo {self._silo}: {reason}")
+        return PushReply(accepted, reason, state)
+
+    def _laid_out(self, weights: Mapping[str, np.ndarray]) -> ModelMessage:
+        """Return the one message that updates are written into."""
+        sizes = {name: array.size for name, array in weights.items()}
+        if self._upload is None or {name: len(view) for name, view in self._upload.tensors.items()} != sizes:
+            values = {"fl_name": "cross_silo", "fl_id": self._silo, "iteration": 0, "upload_loss": 0.0}
+            self._upload = None
+            self._upload = ModelMessage("RequestUpdateModel", sizes, {**values, "timestamp": _now()})
+        return self._upload
+
+    def get_model(self, iteration: Optional[int], wait: float = 0.0) -> ModelReply:
+        """Ask for the model of round ``iteration``; None: the newest good one.
+
+        Args:
+            wait: seconds that the server may hold the request for a verdict.
+
+        The weights are overwritten by the next model that is received.
+        """
+        wait = min(wait, headers.MAX_WAIT)
+        told = {headers.WAIT: f"{wait:g}"} if wait else {}
+        attempt = None if iteration is None else self._attempt(iteration)
+        if attempt is not None:
+            told[headers.ATTEMPT] = str(attempt)
+        values = {"fl_name": "cross_silo", "iteration": NEWEST if iteration is None else iteration, "timestamp": _now()}
+        reply = self._call("/getModel", encode("RequestGetModel", values), told, wait, self._receive)
+        state = _state(reply)
+        if _text(reply) is not None:
+            return ModelReply(headers.PENDING, _text(reply) or "", -1, None, state)
+        message = self._decode(reply, "ResponseGetModel")
+        reason = headers.unquote(reply.headers.get(headers.REASON)) or message["reason"] or ""
+        if message["retcode"] != SUCCEED:
+            verdict = reply.headers.get(headers.VERDICT, headers.PENDING)
+            return ModelReply(verdict, reason, -1, None, state)
+        weights = {feature["weight_fullname"]: feature["data"] for feature in message["feature_map"] or ()}
+        made_by = _whole(reply.headers.get(headers.MODEL_ROUND), message["iteration"] - 1)
+        return ModelReply(headers.GOOD, reason, made_by, weights, state)
+
+    # the exchange below
+
+    def _attempt(self, iteration: int) -> Optional[int]:
+        """Return the attempt of round ``iteration`` that this worker joined last."""
+        ticket = self._ticket
+        return ticket.attempt if ticket is not None and ticket.iteration == iteration else None
+
+    def _json(self, content: Mapping[str, Any]) -> bytes:
+        return json.dumps({"silo": self._silo, "worker": self._worker, **content}).encode()
+
+    def _post(self, path: str, **content: Any) -> Reply:
+        return self._call(path, self._json(content))
+
+    def _call(
+        self,
+        path: str,
+        body: Optional[Union[bytes, memoryview]],
+        more: Optional[Mapping[str, str]] = None,
+        wait: float = 0.0,
+        receive: Optional[ReceiveBuffer] = None,
+        deadline: Optional[float] = None,
+    ) -> Reply:
+        """Exchange with retries; every request of this protocol may be sent twice. Raises ServerUnreachable."""
+        began = time.monotonic()
+        try:
+            return self._retrier.run(
+                lambda: self._exchange(path, body, more or {}, CALL_SECONDS + wait, receive),
+                on=(TransportError,),
+                deadline=deadline,
+            )
+        except TransportError as error:
+            waited = time.monotonic() - began
+            raise ServerUnreachable(f"no server answers at {self._address} for {waited:.0f} s: {error}") from None
+
+    def _exchange(
+        self,
+        path: str,
+        body: Optional[Union[bytes, memoryview]],
+        more: Mapping[str, str],
+        timeout: float,
+        receive: Optional[ReceiveBuffer] = None,
+    ) -> Reply:
+        told = {headers.WORKER: self._worker, **more} if self._worker else dict(more)
+        reply = exchange(self._host, self._port, path, body, told, timeout, receive)
+        if reply.status == 503:
+            raise TransportError("the server is busy")
+        with self._counting:
+            self.bytes_up += len(body or b"")
+            self.bytes_down += len(reply.body)
+        return reply
+
+    def _decode(self, reply: Reply, table: str) -> Message:
+        if reply.status != 200:
+            raise UserError(f"{self._address}: {_content(reply, refused=(reply.status,)).get('error', reply.status)}")
+        try:
+            return decode(reply.body, table)
+        except InvalidMessageError as error:
+            raise UserError(f"{self._address} does not answer as an aggregation server does: {error}") from None
+
+
+def _text(reply: Reply) -> Optional[str]:
+    """Return a plain-text reply's text; None where the reply is a message."""
+    if reply.status == 200 and reply.content_type.startswith("text/html"):
+        return str(bytes(reply.body), "utf-8", "replace")
+    return None
+
+
+def _content(reply: Reply, refused: tuple = ()) -> Dict[str, Any]:
+    """Return a JSON reply's object. Raises UserError for a status that is neither 200 nor in ``refused``."""
+    try:
+        content = json.loads(bytes(reply.body))
+    except ValueError:
+        content = None
+    if not isinstance(content, dict):
+        raise UserError(f"the server's reply (HTTP {reply.status}) is not JSON; is it an aggregation server?")
+    if reply.status != 200 and reply.status not in refused:
+        raise UserError(str(content.get("error", f"HTTP {reply.status}")))
+    return content
+
+
+def _state(reply: Reply) -> str:
+    """Return the job's state; of an engine that sends none, what its text says."""
+    known = reply.headers.get(headers.STATE)
+    return known or ("finished" if _text(reply) == DISABLED else "running")
+
+
+def _whole(value: Optional[str], missing: int) -> int:
+    return int(value) if value is not None and value.isdigit() else missing
+
+
+def _now() -> str:
+    return f"{int(time.time() * 1000):013d}"
