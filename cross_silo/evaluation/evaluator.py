@@ -158,6 +158,7 @@ class Evaluator:
         if self._ended is not None:
             if waiting:
                 log.warning("out of time: rounds %s are not evaluated", ", ".join(str(n) for n, _ in waiting))
+            write_summary(self._run_dir, self._store)
             log.info("the job is %s; the evaluator ends", job["state"])
             return 0
         self._sleep(POLL_SECONDS)
