@@ -16,12 +16,12 @@ def run(*arguments):
         capture_output=True,
         text=True,
         timeout=120,
-        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests' / 'support'}"},
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
 
 
 def test_makes_a_checkpoint_and_names_it(tmp_path):
-    (tmp_path / "model.yaml").write_text("detector: tiny_detector\nnum_classes: 3\n")
+    (tmp_path / "model.yaml").write_text("detector: tests.support.tiny_detector\nnum_classes: 3\n")
     arguments = ("--config", tmp_path / "model.yaml", "--checkpoint_dir", tmp_path / "ckpt", "--fl_name", "job")
     first = run(*arguments, "--json")
     assert first.returncode == 0, first.stderr

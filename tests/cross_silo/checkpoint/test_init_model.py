@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import json
-from pathlib import Path
 
 import mindspore
 import numpy as np
@@ -16,16 +15,15 @@ from cross_silo.data.coco import Category
 from cross_silo.data.manifest import Manifest, write_manifest
 from cross_silo.errors import UserError
 
-SUPPORT = Path(__file__).parents[2] / "support"
-
 
 @pytest.fixture
 def job(tmp_path, monkeypatch):
     """Arguments of a command that makes a tiny model in tmp_path/ckpt."""
-    monkeypatch.syspath_prepend(str(SUPPORT))
     # The device is a process's for good once anything ran on it, as other tests have here.
     monkeypatch.setattr(runtime, "start", lambda seed, device: mindspore.set_seed(seed))
-    (tmp_path / "model.yaml").write_text("detector: tiny_detector\nimg_height: 32\nimg_width: 32\nseed: 7\n")
+    (tmp_path / "model.yaml").write_text(
+        "detector: tests.support.tiny_detector\nimg_height: 32\nimg_width: 32\nseed: 7\n"
+    )
     return ["--config", str(tmp_path / "model.yaml"), "--checkpoint_dir", str(tmp_path / "ckpt"), "--fl_name", "job"]
 
 
@@ -61,7 +59,7 @@ def test_the_seed_alone_decides_the_weights(tmp_path, job):
     sums = []
     for seed in (1, 1, 2):
         config = tmp_path / "model.yaml"
-        config.write_text(f"detector: tiny_detector\nimg_height: 32\nimg_width: 32\nseed: {seed}\n")
+        config.write_text(f"detector: tests.support.tiny_detector\nimg_height: 32\nimg_width: 32\nseed: {seed}\n")
         name = f"job{len(sums)}"
         main([*job[:-1], name, "--num_classes", "3"])
         sums.append(initial(tmp_path, name)[1].initial_sha256)

@@ -1,21 +1,15 @@
 """Loading a checkpoint into a network, and refusing another model's."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from cross_silo.checkpoint import CheckpointInfo
 from cross_silo.checkpoint.network import load_weights, network_fingerprint
 from cross_silo.errors import UserError
+from tests.support.tiny_detector import Detector, Settings
 
-SUPPORT = Path(__file__).parents[2] / "support"
 
-
-def test_a_network_takes_its_checkpoint_and_no_other(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(str(SUPPORT))
-    from tiny_detector import Detector, Settings
-
+def test_a_network_takes_its_checkpoint_and_no_other():
     network = Detector(Settings(channels=4), None).build_network()
     weights = {p.name: np.full(p.shape, 2, np.float32) for p in network.get_parameters() if p.name != "counter"}
     load_weights(network, weights, CheckpointInfo(fingerprint=network_fingerprint(network)), "a.ckpt")

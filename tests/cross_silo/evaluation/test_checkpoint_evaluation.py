@@ -1,7 +1,5 @@
 """Checkpoints of one model measured one after the other."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -10,16 +8,14 @@ from cross_silo.config.model import load_model
 from cross_silo.data.coco import read_coco
 from cross_silo.errors import UserError
 from cross_silo.evaluation.checkpoint_evaluation import CheckpointEvaluation
-
-SUPPORT = Path(__file__).parents[2] / "support"
+from tests.support.colour_squares import write_set
 
 
 @pytest.fixture
-def evaluation(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(str(SUPPORT))
-    from colour_squares import write_set
-
-    (tmp_path / "model.yaml").write_text("detector: tiny_detector\nimg_height: 48\nimg_width: 64\neval_batch_size: 2\n")
+def evaluation(tmp_path):
+    (tmp_path / "model.yaml").write_text(
+        "detector: tests.support.tiny_detector\nimg_height: 48\nimg_width: 64\neval_batch_size: 2\n"
+    )
     dataset = read_coco(write_set(tmp_path))
     return CheckpointEvaluation(load_model(tmp_path / "model.yaml"), dataset, tmp_path / "images")
 

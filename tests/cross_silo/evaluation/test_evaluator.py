@@ -19,6 +19,7 @@ from cross_silo.config.federated import FederatedConfig
 from cross_silo.errors import UserError
 from cross_silo.evaluation.evaluator import GONE_PATIENCE, START_PATIENCE, Evaluator
 from cross_silo.report.summary import read_summary
+from tests.support.colour_squares import write_set
 
 ROOT = Path(__file__).parents[3]
 WHEN = datetime.datetime(2026, 1, 31, 12)
@@ -261,13 +262,10 @@ def test_an_absent_redis_is_waited_for(job, monkeypatch, caplog):
 
 
 @pytest.fixture
-def process(store, redis_address, tmp_path, monkeypatch):
+def process(store, redis_address, tmp_path):
     """Starts the evaluator process of a job of the tiny detector whose server's part the test plays."""
-    sys.path.insert(0, str(ROOT / "tests" / "support"))
-    from colour_squares import write_set
-
     annotations = write_set(tmp_path / "val")
-    (tmp_path / "model.yaml").write_text("detector: tiny_detector\nimg_height: 48\nimg_width: 64\n")
+    (tmp_path / "model.yaml").write_text("detector: tests.support.tiny_detector\nimg_height: 48\nimg_width: 64\n")
     (tmp_path / "fl.yaml").write_text(
         f"fl_name: job\nfl_iteration_num: 2\ndistributed_cache: {{address: '{redis_address}'}}\n"
         f"evaluation: {{annotations: {annotations}, image_dir: {tmp_path / 'val' / 'images'}}}\n"
@@ -278,14 +276,13 @@ def process(store, redis_address, tmp_path, monkeypatch):
         command = [sys.executable, "-m", "cross_silo.evaluation.evaluator", "--yaml_config", tmp_path / "fl.yaml",
                    "--config", tmp_path / "model.yaml", "--checkpoint_dir", tmp_path / "ckpt",
                    "--run_dir", tmp_path / "run"]  # fmt: skip
-        path = f"{ROOT}{os.pathsep}{ROOT / 'tests' / 'support'}"
         started.append(
             subprocess.Popen(
                 command,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
-                env={**os.environ, "PYTHONPATH": path},
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
             )  # fmt: skip
         )
         return started[-1]

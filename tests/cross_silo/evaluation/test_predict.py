@@ -1,8 +1,6 @@
 """A detector over a COCO set: every image once, boxes back in original pixels."""
 
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,10 +10,7 @@ from cross_silo.data.coco import read_coco
 from cross_silo.data.transforms import ResizeAndPad
 from cross_silo.errors import UserError
 from cross_silo.evaluation.predict import run_detector
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "support"))
-
-from colour_squares import IDS, write_set
+from tests.support.colour_squares import IDS, write_set
 
 
 class Detector:
