@@ -1,21 +1,24 @@
-"""Writes a COCO file and its images as MindRecord shards, 64 records a call, into a directory that appears whole."""
+"""Writes a COCO file and its images as MindRecord shards, many records a call, a directory that appears whole."""
 
 from __future__ import annotations
 
+import functools
 import os
-from typing import Any, Callable, Dict, List
+from dataclasses import asdict
+from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 from cross_silo.data.coco import CocoDataset
 from cross_silo.data.manifest import Manifest, Shard, write_manifest
+from cross_silo.data.parts import available_processes, run_parts
 from cross_silo.data.record import IMAGE_REASONS, LARGEST_FILE, SCHEMA, Tally, make_record
 from cross_silo.data.staging import staged_directory, sync_path
 from cross_silo.errors import UserError
 
-BATCH_ROWS = 64  # a call's fixed cost is over ten times a record's
+BATCH_ROWS = 256  # a call's fixed cost is several times a record's
 BATCH_BYTES = 64 << 20  # what waits in memory for a call
 SMALLEST_PAGE, LARGEST_PAGE = 1 << 20, 256 << 20  # bytes; a record lies within one page
 MOST_SHARDS = 1000  # MindRecord's limit
-SHARD_PREFIX = "silo.mindrecord"
+WORTH_FORKING = 1000  # images
 
 
 def write_shards(
@@ -48,21 +51,38 @@ def write_shards(
         raise UserError(f"--shards: found {shards}; expected 1 to {MOST_SHARDS}")
     if not os.path.isdir(image_dir):
         raise UserError(f"--image_dir: {image_dir}: no such directory")
-    shards = max(1, min(shards, len(dataset.images)))
+    annotations = dataset.annotations_by_image()
+    page_size = _page_size(dataset, image_dir)
     with staged_directory(directory, overwrite) as partial:
-        names = shard_names(shards)
-        writer = _open_writer(partial, shards, _page_size(dataset, image_dir))
-        tally = _write_records(writer, dataset, image_dir, verify, keep_empty, progress)
+        parts = [
+            functools.partial(
+                _write_shard,
+                os.path.join(partial, name),
+                images,
+                annotations,
+                dataset.class_index,
+                image_dir,
+                page_size,
+                verify,
+                keep_empty,
+            )
+            for name, images in _shares(dataset.images, shards)
+        ]
+        # Forking and gathering cost more than they save where there is little to do.
+        processes = available_processes() if verify or len(dataset.images) >= WORTH_FORKING else 1
+        tally = Tally(len(dataset.categories))
+        for annotation in dataset.annotations:
+            if annotation["image_id"] not in annotations:
+                tally.skip_box("unknown_image", annotation["id"])
+        for result in run_parts(parts, processes, progress):
+            tally.add(Tally(**result))
         if not tally.images:
             found = ", ".join(f"{len(files)} {IMAGE_REASONS[why]}" for why, files in tally.skipped_images.items())
             raise UserError(
                 f"{dataset.path}: none of its {len(dataset.images)} images in {image_dir} can be used"
                 f" ({found or 'it lists none'})"
             )
-        writer.commit()
-        for name in names:
-            sync_path(os.path.join(partial, name))
-            sync_path(os.path.join(partial, f"{name}.db"))
+        names = sorted(name for name in os.listdir(partial) if not name.endswith(".db"))
         manifest = Manifest(
             categories=dataset.categories,
             num_images=tally.images,
@@ -82,22 +102,13 @@ def write_shards(
     return manifest
 
 
-def shard_names(shards: int) -> List[str]:
-    """File names that MindRecord's writer gives to ``shards`` files."""
-    if shards == 1:
-        return [SHARD_PREFIX]
+def _shares(images: List[Dict[str, Any]], shards: int) -> Iterator[Tuple[str, List[Dict[str, Any]]]]:
+    """Give each shard's file name and its run of the images: records stand in the order of the file's images."""
+    shards = max(1, min(shards, len(images)))
     digits = len(str(shards - 1))
-    return [f"{SHARD_PREFIX}{index:0{digits}d}" for index in range(shards)]
-
-
-def _open_writer(directory: str, shards: int, page_size: int) -> Any:
-    from mindspore.mindrecord import FileWriter
-
-    writer = FileWriter(os.path.join(directory, SHARD_PREFIX), shards)
-    writer.add_schema(SCHEMA, "COCO detection")
-    writer.add_index(["image_id"])
-    writer.set_page_size(page_size)
-    return writer
+    for index in range(shards):
+        first, end = (len(images) * edge // shards for edge in (index, index + 1))
+        yield f"silo.{index:0{digits}d}.mindrecord", images[first:end]
 
 
 def _page_size(dataset: CocoDataset, image_dir: str) -> int:
@@ -116,34 +127,45 @@ def _page_size(dataset: CocoDataset, image_dir: str) -> int:
     return page
 
 
-def _write_records(
-    writer: Any,
-    dataset: CocoDataset,
+def _write_shard(
+    path: str,
+    images: List[Dict[str, Any]],
+    annotations: Dict[int, List[Dict[str, Any]]],
+    class_index: Dict[int, int],
     image_dir: str,
+    page_size: int,
     verify: bool,
     keep_empty: bool,
-    progress: Callable[[int], None],
-) -> Tally:
-    annotations = dataset.annotations_by_image()
-    tally = Tally(len(dataset.categories))
-    for annotation in dataset.annotations:
-        if annotation["image_id"] not in annotations:
-            tally.skip_box("unknown_image", annotation["id"])
+    report: Callable[[int], None],
+) -> Dict[str, Any]:
+    """Write one shard, or no file where none of ``images`` can be used; return its tally's fields."""
+    from mindspore.mindrecord import FileWriter
+
+    tally = Tally(len(class_index))
+    writer = FileWriter(path)
+    writer.add_schema(SCHEMA, "COCO detection")
+    writer.add_index(["image_id"])
+    writer.set_page_size(page_size)
     rows: List[Dict[str, Any]] = []
-    waiting = 0
-    for place, image in enumerate(dataset.images):
-        row = make_record(image, annotations[image["id"]], dataset.class_index, image_dir, tally, keep_empty, verify)
+    waiting = reported = 0
+    for place, image in enumerate(images):
+        row = make_record(image, annotations[image["id"]], class_index, image_dir, tally, keep_empty, verify)
         if row is not None:
             rows.append(row)
             waiting += len(row["image"])
         if len(rows) >= BATCH_ROWS or waiting >= BATCH_BYTES:
             _write(writer, rows)
             rows, waiting = [], 0
-            progress(place + 1)
+            report(place + 1 - reported)
+            reported = place + 1
     if rows:
         _write(writer, rows)
-    progress(len(dataset.images))
-    return tally
+    if tally.images:
+        writer.commit()
+        sync_path(path)
+        sync_path(f"{path}.db")
+    report(len(images) - reported)
+    return asdict(tally)
 
 
 def _write(writer: Any, rows: List[Dict[str, Any]]) -> None:

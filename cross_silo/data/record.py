@@ -58,7 +58,19 @@ class Tally:
     """Annotation ids by reason, one of ``BOX_REASONS``."""
 
     def __post_init__(self) -> None:
-        self.boxes_by_class = [0] * self.num_classes
+        self.boxes_by_class = self.boxes_by_class or [0] * self.num_classes
+
+    def add(self, other: "Tally") -> None:
+        """Add what another part of the same file has counted."""
+        self.images += other.images
+        self.boxes_by_class = [a + b for a, b in zip(self.boxes_by_class, other.boxes_by_class)]
+        self.crowd += other.crowd
+        self.most_boxes = max(self.most_boxes, other.most_boxes)
+        self.clipped_boxes += other.clipped_boxes
+        for reason, names in other.skipped_images.items():
+            self.skipped_images.setdefault(reason, []).extend(names)
+        for reason, ids in other.skipped_boxes.items():
+            self.skipped_boxes.setdefault(reason, []).extend(ids)
 
     def skip_image(self, reason: str, file_name: str) -> None:
         """Count an image that is left out."""
@@ -88,10 +100,10 @@ def make_record(
     """
     file_name = image["file_name"]
     try:
-        with open(os.path.join(image_dir, file_name), "rb") as file:
-            data = file.read(LARGEST_FILE + 1)
-        if len(data) > LARGEST_FILE:
-            raise BadImageError("large", "")
+        with open(os.path.join(image_dir, file_name), "rb", buffering=0) as file:
+            if os.fstat(file.fileno()).st_size > LARGEST_FILE:
+                raise BadImageError("large", "")
+            data = file.read()
         if check_image(data) != (image["height"], image["width"]):
             raise BadImageError("size", "")
         if verify:
@@ -135,6 +147,10 @@ def clean_boxes(
     for annotation in annotations:
         x, y, box_width, box_height = annotation["bbox"]
         label = class_index.get(annotation["category_id"])
+        inside = x >= 0 and y >= 0 and x + box_width <= width and y + box_height <= height
+        if inside and label is not None and box_width > 0 and box_height > 0:  # nearly all boxes end here
+            rows.append((x, y, x + box_width, y + box_height, label, annotation.get("iscrowd", 0)))
+            continue
         x1, y1, x2, y2 = max(x, 0.0), max(y, 0.0), min(x + box_width, width), min(y + box_height, height)
         if label is None:
             tally.skip_box("unknown_category", annotation["id"])
