@@ -34,10 +34,10 @@ class Target:
     fl_name: str = ""
     run_dir: Optional[Path] = None
 
-    def __str__(self) -> str:
-        """Return it as the user gave it."""
-        job = f"job {self.fl_name!r} " if self.fl_name else ""
-        return job + (f"in {self.run_dir}" if self.run_dir else f"at {self.redis}")
+    @property
+    def place(self) -> str:
+        """Where the job is looked for, as the user gave it."""
+        return f"in {self.run_dir}" if self.run_dir else f"at {self.redis}"
 
 
 def finish(target: Target, say: Callable[[str], None] = print) -> None:
@@ -49,13 +49,16 @@ def finish(target: Target, say: Callable[[str], None] = print) -> None:
     everything = running_roles()
     here = [role for role in everything if _is_there(role, target)]
     fl_name, address = choose(here, target)
+    embedded = _embedded(address)
+    redis_pid = embedded.pid() if embedded else None
     if fl_name is None:
-        say(f"nothing runs: {target}")
+        of_job = f" of job {target.fl_name!r}" if target.fl_name else ""
+        say(f"nothing{of_job} runs {target.place}")
     else:
         mine = [role for role in everything if role.fl_name == fl_name and role.redis == address]
         _end_job(fl_name, address, mine, say)
-    if address:
-        _end_redis(address, say)
+    if embedded is not None and redis_pid is not None:
+        _end_redis(embedded, redis_pid, say)
 
 
 def choose(here: Sequence[Running], target: Target) -> Tuple[Optional[str], str]:
@@ -70,7 +73,7 @@ def choose(here: Sequence[Running], target: Target) -> Tuple[Optional[str], str]
     found = {job for job in found if target.fl_name in ("", job[0])}
     if len(found) > 1:
         raise UserError(
-            f"several jobs run {target}: {', '.join(sorted(name for name, _ in found))}; expected --fl_name with one"
+            f"several jobs run {target.place}: {', '.join(sorted(name for name, _ in found))}; expected --fl_name with one"
         )
     if found:
         return found.pop()
@@ -104,7 +107,7 @@ def _end_job(fl_name: str, address: str, roles: Sequence[Running], say: Callable
     asked = _ask_server(store) if store is not None else False
     if asked:
         cloud = ("scheduler", "server", "evaluator")  # these leave by themselves once the server has stopped the job
-        proc.terminate(role.main for role in roles if role.main and not role.name.startswith(cloud))
+        proc.terminate(leader for role in roles if not role.name.startswith(cloud) for leader in role.leaders)
         proc.wait_gone([identity for role in roles for identity in role.processes], SERVER_SECONDS)
     killed = end_roles(roles, POLITE_SECONDS - SERVER_SECONDS if asked else POLITE_SECONDS)
     rows = [(role.name, role.pid, "killed" if role in killed else "ended", role.role_dir) for role in roles]
@@ -160,14 +163,16 @@ def _sign_off(store: JobStore, ended: Set[int]) -> List[str]:
     return elsewhere
 
 
-def _end_redis(address: str, say: Callable[[str], None]) -> None:
-    host, port = split_address(address, "address")
-    if not is_loopback(host):
-        return
-    embedded = EmbeddedRedis(host, port)
-    pid = embedded.pid()
-    if embedded.stop_if_unused():
-        say(f"embedded Redis at {address} (pid {pid}) ended")
-    elif pid is not None:
-        users = ", ".join(f"{name} (pid {user})" for user, name in sorted(embedded.users().items()))
-        say(f"embedded Redis at {address} (pid {pid}) stays: {users} still use it")
+def _embedded(address: str) -> Optional[EmbeddedRedis]:
+    host, port = split_address(address, "address") if address else ("", 0)
+    return EmbeddedRedis(host, port) if is_loopback(host) else None
+
+
+def _end_redis(embedded: EmbeddedRedis, pid: int, say: Callable[[str], None]) -> None:
+    name = f"embedded Redis at {embedded.host}:{embedded.port} (pid {pid})"
+    embedded.stop_if_unused()
+    if embedded.pid() is None:  # the job's last process may have stopped it
+        say(f"{name} ended")
+    else:
+        users = ", ".join(f"{user} (pid {number})" for number, user in sorted(embedded.users().items()))
+        say(f"{name} stays: {users} still use it")

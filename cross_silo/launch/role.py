@@ -78,6 +78,11 @@ class Running:
         return ((self.main,) if self.main else ()) + self.children
 
     @property
+    def leaders(self) -> Tuple[proc.Identity, ...]:
+        """Those to be told to end: the main process, which ends its children; without one, all."""
+        return (self.main,) if self.main else self.children
+
+    @property
     def pid(self) -> int:
         """The pid to name it by."""
         return self.processes[0][0]

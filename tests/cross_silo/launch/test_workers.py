@@ -1,0 +1,108 @@
+"""What run_worker checks before a worker starts, and what it hands over."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from cross_silo.data.manifest import Manifest, write_manifest
+from cross_silo.errors import UserError
+from cross_silo.launch.workers import WorkerPlan, worker_roles
+
+
+@pytest.fixture
+def files(tmp_path):
+    (tmp_path / "job.yaml").write_text("fl_name: job\n")
+    (tmp_path / "model.yaml").write_text("detector: faster_rcnn\nnum_classes: 2\n")
+    manifest = Manifest((), 1, 0, 0, (), 0, 0, {}, {}, True, "train.json", "", ())
+    for index in range(3):
+        directory = tmp_path / "data" / f"mindrecord_{index}"
+        directory.mkdir(parents=True)
+        write_manifest(str(directory), manifest)
+    return tmp_path
+
+
+@pytest.fixture
+def roles(files):
+    """From changed arguments to the roles."""
+
+    def make(**changes):
+        settings = {
+            "yaml_config": str(files / "job.yaml"),
+            "config": str(files / "model.yaml"),
+            "dataset_path": files / "data",
+            "http_server_address": "127.0.0.1:6668",
+            "run_dir": files / "run",
+        }
+        return worker_roles(WorkerPlan(**{**settings, **changes}))
+
+    return make
+
+
+def flags(role):
+    arguments = list(role.command[3:])
+    return dict(zip(arguments[::2], arguments[1::2]))
+
+
+def test_each_worker_has_its_index_silo_and_data(roles, files):
+    first, second = roles(count=2, first=1)
+    assert (first.name, second.name) == ("worker_1", "worker_2")
+    assert first.log_path == "worker_1/worker.log"
+    assert flags(second) == {
+        "--yaml_config": str(files / "job.yaml"),
+        "--config": str(files / "model.yaml"),
+        "--worker_index": "2",
+        "--silo": "silo_2",
+        "--dataset_dir": str(files / "data" / "mindrecord_2"),
+        "--http_server_address": "127.0.0.1:6668",
+        "--run_dir": str(files / "run"),
+    }
+
+
+def test_a_single_worker_may_name_its_silo_and_check_its_pre_trained(roles, files):
+    (files / "p.ckpt").write_bytes(b"x")
+    (role,) = roles(silo="hospital", pre_trained=str(files / "p.ckpt"))
+    assert flags(role)["--silo"] == "hospital"
+    assert flags(role)["--pre_trained"] == str(files / "p.ckpt")
+
+
+def test_cores_are_shared_unless_the_user_says(roles, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(9)))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert [role.environment for role in roles(count=2)] == [{"OMP_NUM_THREADS": "4"}] * 2
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0})
+    assert roles(count=2)[0].environment == {"OMP_NUM_THREADS": "1"}
+    monkeypatch.setenv("OMP_NUM_THREADS", "6")
+    assert roles(count=2)[0].environment == {}
+    assert roles(count=2, threads=3)[0].environment == {"OMP_NUM_THREADS": "3"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"silo": "a", "count": 2}, "--silo names one silo, but --local_worker_num is 2"),
+        ({"count": 3}, "--local_worker_num is 3, but the job of .*job.yaml has 2 silos"),
+        ({"first": 2, "count": 2}, "mindrecord_3: no such directory"),
+        ({"dataset_path": Path("/nowhere")}, "--dataset_path is /nowhere: no such directory"),
+        ({"http_server_address": "10.0.0.1:6668"}, "--http_server_address is '10.0.0.1', expected a loopback"),
+        ({"pre_trained": "gone.ckpt"}, "--pre_trained is gone.ckpt: no such file"),
+        ({"config": "gone.yaml"}, "gone.yaml: No such file"),
+        ({"yaml_config": "gone.yaml"}, "gone.yaml: No such file"),
+    ],
+)
+def test_what_cannot_work_is_refused_by_its_flag(roles, changes, message):
+    with pytest.raises(UserError, match=message):
+        roles(**changes)
+
+
+def test_an_unfinished_shard_is_refused(roles, files):
+    (files / "data" / "mindrecord_1" / "manifest.json").unlink()
+    with pytest.raises(UserError, match="mindrecord_1: has no manifest.json"):
+        roles(count=2)
+
+
+def test_a_silo_that_the_job_does_not_name_is_refused(roles, files):
+    (files / "job.yaml").write_text("silos: [north, south]\n")
+    with pytest.raises(UserError, match="silos does not name silo_0; expected one of north, south"):
+        roles()
+    assert flags(roles(silo="north")[0])["--silo"] == "north"
