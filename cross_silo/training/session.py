@@ -71,6 +71,7 @@ class WorkerSession:
         self._prefix = checkpoint_prefix
         self._info = info
         self._shapes = trainer.shapes()
+        self._instance = plan.instance
         self._iteration = 0
         self._phase = "starting"
         self._round = -1  # of the global model that the trainer holds or trained from
@@ -111,7 +112,7 @@ class WorkerSession:
     def _resume(self) -> None:
         """Take up an earlier process's optimizer state, step and unfinished update."""
         state = load_state(self._state_file)
-        if state is None or state.update.instance != self._plan.instance:
+        if state is None or state.update.instance != self._instance:
             return
         if {name: array.size for name, array in state.update.weights.items()} != {
             name: array.size for name, array in self._trainer.get_weights().items()
@@ -139,6 +140,9 @@ class WorkerSession:
             self._check(ticket.state)
             if ticket.joined:
                 self._iteration = ticket.iteration
+                if ticket.instance != self._instance:
+                    log.info("the job began anew as instance %s", ticket.instance)
+                    self._instance, self._update, self._round = ticket.instance, None, -1
                 return ticket
             if ticket.reason != told:
                 told = ticket.reason
@@ -166,7 +170,7 @@ class WorkerSession:
         self._trainer.train(self._plan.steps, on_step)
         self._progress.end_epoch()
         update = Update(
-            instance=self._plan.instance,
+            instance=self._instance,
             iteration=ticket.iteration,
             loss=sum(losses) / len(losses),
             steps=len(losses),
@@ -222,7 +226,7 @@ class WorkerSession:
 
     def _save_checkpoint(self, weights: Weights) -> None:
         path = Path(f"{self._prefix}-{self._round - 1}epoch.ckpt")
-        info = CheckpointInfo(**{**vars(self._info), "round": self._round})
+        info = CheckpointInfo(**{**vars(self._info), "instance": self._instance, "round": self._round})
         write_checkpoint(path, weights, info, shapes=self._shapes, durable=False)
 
     def _end(self, state: str) -> int:

@@ -1,0 +1,221 @@
+"""A session's decisions, against a server that the test scripts."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Dict, List, Optional
+
+import numpy as np
+import pytest
+
+from cross_silo.checkpoint import CheckpointInfo, read_checkpoint
+from cross_silo.errors import UserError
+from cross_silo.training.progress import Progress
+from cross_silo.training.session import RoundPlan, WorkerSession
+from tests.support.numpy_trainer import SHAPES, NumpyTrainer
+
+FOREVER = 1000.0
+
+
+def model(value: float) -> Dict[str, np.ndarray]:
+    return {name: np.full(int(np.prod(shape)), value, np.float32) for name, shape in SHAPES.items()}
+
+
+class ScriptedServer:
+    """A client whose server gives the verdicts that the test lists; a good round's model is its number."""
+
+    def __init__(self, verdicts: List[str], rounds: int = 1000, good: int = 0) -> None:
+        self.verdicts = list(verdicts)
+        self.good = good
+        self.rounds = rounds
+        self.attempt = 1
+        self.instance = "i1"
+        self.pushed: List[Dict[str, np.ndarray]] = []
+        self.calls: List[str] = []
+        self.reports: List[tuple] = []
+        self.refusals: List[str] = []
+
+    @property
+    def state(self) -> str:
+        return "finished" if self.good >= self.rounds else "running"
+
+    def job(self):
+        return SimpleNamespace(reason="told so")
+
+    def heartbeat(self, **info):
+        return SimpleNamespace(state=self.state)
+
+    def start_round(self, data_size):
+        self.calls.append("join")
+        if self.refusals:
+            return SimpleNamespace(
+                iteration=self.good + 1,
+                attempt=1,
+                joined=False,
+                reason=self.refusals.pop(),
+                state=self.state,
+                instance=self.instance,
+            )
+        return SimpleNamespace(
+            iteration=self.good + 1,
+            attempt=self.attempt,
+            joined=True,
+            reason="",
+            state=self.state,
+            instance=self.instance,
+        )
+
+    def push(self, ticket, weights, data_size, loss, stats):
+        self.calls.append("push")
+        self.pushed.append({name: np.array(array) for name, array in weights.items()})
+        return SimpleNamespace(accepted=True, reason="", state="running")
+
+    def get_model(self, iteration: Optional[int], wait: float = 0):
+        self.calls.append("newest" if iteration is None else "verdict")
+        if iteration is not None:
+            verdict = self.verdicts.pop(0)
+            if verdict != "good":
+                self.attempt += verdict == "failed"
+                state = verdict if verdict in ("stopped", "failed job") else "running"
+                return SimpleNamespace(
+                    verdict="pending" if state != "running" else verdict,
+                    reason="silo_1 left",
+                    round=self.good,
+                    weights=None,
+                    state=state.split()[0],
+                )
+            self.good += 1
+            self.attempt = 1
+        return SimpleNamespace(verdict="good", reason="", round=self.good, weights=model(self.good), state=self.state)
+
+    def report(self, iteration, kind, detail):
+        self.reports.append((iteration, kind, detail))
+
+    def release(self):
+        self.calls.append("release")
+
+
+def session(server, tmp_path, trainer=None, **plan):
+    trainer = trainer or NumpyTrainer("silo_0")
+    (tmp_path / "ckpt").mkdir(exist_ok=True)
+    return WorkerSession(
+        server,
+        trainer,
+        Progress(trainer, tmp_path / "loss_0.log", batch_size=2),
+        RoundPlan(steps=5, **{"instance": "i1", **plan}),
+        state_file=tmp_path / "ckpt" / "state.npz",
+        checkpoint_prefix=tmp_path / "ckpt" / "mindrecord_0-net",
+        info=CheckpointInfo(fl_name="job", kinds=trainer.kinds()),
+        lease=FOREVER,
+    )
+
+
+def test_rounds_to_the_jobs_end(tmp_path):
+    server = ScriptedServer(["good", "pending", "good"], rounds=2)
+    assert session(server, tmp_path).run() == 0
+    assert server.calls == ["join", "newest", "push", "verdict", "join", "push", "verdict", "verdict", "release"]
+    weights, info = read_checkpoint(tmp_path / "ckpt" / "mindrecord_0-net-1epoch.ckpt")
+    assert info.round == 2
+    assert weights["head.weight"].shape == (4, 3)
+    assert all((array == 2).all() for array in weights.values())
+    assert (tmp_path / "ckpt" / "mindrecord_0-net-0epoch.ckpt").exists()
+
+
+def test_training_begins_from_the_global_model_and_keeps_the_optimizer(tmp_path):
+    server = ScriptedServer(["good", "good"], rounds=2)
+    session(server, tmp_path).run()
+    reference = NumpyTrainer("silo_0")
+    for value, pushed in enumerate(server.pushed):
+        reference.set_weights(model(value))
+        reference.train(5, lambda record: None)
+        for name, array in reference.get_weights().items():
+            np.testing.assert_array_equal(pushed[name], array)
+
+
+def test_a_failed_round_is_pushed_again_without_training(tmp_path):
+    server = ScriptedServer(["failed", "failed", "good"], rounds=1)
+    trainer = NumpyTrainer("silo_0")
+    assert session(server, tmp_path, trainer).run() == 0
+    assert trainer.step == 5
+    assert len(server.pushed) == 3
+    for pushed in server.pushed[1:]:
+        for name, array in pushed.items():
+            np.testing.assert_array_equal(array, server.pushed[0][name])
+
+
+def test_a_restarted_worker_goes_on_as_if_never_stopped(tmp_path):
+    whole = ScriptedServer(["good"] * 3, rounds=3)
+    session(whole, tmp_path / "whole" if (tmp_path / "whole").mkdir() is None else tmp_path).run()
+
+    first = ScriptedServer(["good", "stopped"], rounds=3)
+    part = tmp_path / "part"
+    part.mkdir()
+    session(first, part).run()  # trained for round 2, whose verdict it did not live to see
+    second = ScriptedServer(["good", "good"], rounds=3, good=1)
+    trainer = NumpyTrainer("silo_0")
+    session(second, part, trainer).run()
+    assert trainer.step == 15
+    for number, pushed in enumerate(first.pushed[:1] + second.pushed):
+        for name, array in pushed.items():
+            np.testing.assert_array_equal(array, whole.pushed[number][name])
+
+
+def test_another_instances_state_is_not_used(tmp_path):
+    session(ScriptedServer(["good"], rounds=1), tmp_path).run()
+    trainer = NumpyTrainer("silo_0")
+    server = ScriptedServer(["good"], rounds=1)
+    server.instance = "i2"
+    session(server, tmp_path, trainer, instance="i2").run()
+    assert trainer.step == 5
+
+
+def test_a_job_begun_anew_is_trained_from_its_model(tmp_path):
+    class Anew(ScriptedServer):
+        def push(self, ticket, *arguments):
+            reply = super().push(ticket, *arguments)
+            if len(self.pushed) == 2:  # in round 2 of the first instance
+                self.instance, self.good, self.rounds, self.verdicts = "i2", 0, 1, ["failed", "good"]
+            return reply
+
+    server = Anew(["good"])
+    trainer = NumpyTrainer("silo_0")
+    assert session(server, tmp_path, trainer).run() == 0
+    assert server.calls.count("newest") == 2
+    assert (len(server.pushed), trainer.step) == (3, 15)
+
+
+def test_a_non_finite_loss_is_reported_and_not_pushed(tmp_path):
+    server = ScriptedServer([])
+    assert session(server, tmp_path, NumpyTrainer("silo_0", nan_at=3)).run() == 1
+    assert server.pushed == []
+    [(iteration, kind, detail)] = server.reports
+    assert (iteration, kind) == (1, "non-finite loss")
+    assert "step 3: total_loss: nan" in detail
+    assert server.calls[-1] == "release"
+
+
+def test_a_failed_job_is_status_1_and_a_stopped_one_0(tmp_path):
+    assert session(ScriptedServer(["failed job"]), tmp_path).run() == 1
+    assert session(ScriptedServer(["stopped"]), tmp_path).run() == 0
+
+
+def test_refusals_at_the_start_are_waited_out_with_a_deadline(tmp_path):
+    server = ScriptedServer(["good"], rounds=1)
+    server.refusals = ["round 1 is being aggregated"] * 3
+    assert session(server, tmp_path).run() == 0
+    server = ScriptedServer([])
+    server.refusals = ["not yet"] * 1000
+    with pytest.raises(UserError, match="not admitted to a round for 0 s: not yet"):
+        session(server, tmp_path, join_deadline=0.0).run()
+    assert server.calls[-1] == "release"
+
+
+def test_a_lost_lease_ends_the_training(tmp_path):
+    class SlowTrainer(NumpyTrainer):
+        def train(self, steps, on_step):
+            current._heartbeat.lost = "taken by another"
+            super().train(steps, on_step)
+
+    current = session(ScriptedServer([]), tmp_path, SlowTrainer("silo_0"))
+    with pytest.raises(UserError, match="silo lease lost: taken by another"):
+        current.run()
