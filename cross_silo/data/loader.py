@@ -47,6 +47,8 @@ class TrainingLoader:
                 f"batch_size, num_gts, seed: found {batch_size}, {max_boxes}, {seed}; expected at least 1, 1 and 0"
             )
         self._manifest = read_manifest(directory)
+        import mindspore.dataset  # noqa: F401 - its second belongs here and not to the first batch's wait
+
         self._source = _Source(directory, self._manifest, list(transforms), batch_size, max_boxes, seed)
         self._batch_size = batch_size
         self._prefetcher: Optional[Prefetcher[Tuple[Position, Batch, int]]] = None

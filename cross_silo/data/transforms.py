@@ -111,7 +111,8 @@ class HorizontalFlip:
         if rng.random() >= self.probability:
             return sample
         width = sample.image.shape[1]
-        sample.image = np.ascontiguousarray(sample.image[:, ::-1])
+        # Several times faster than a reversed numpy view made contiguous.
+        sample.image = np.asarray(Image.fromarray(sample.image).transpose(Image.FLIP_LEFT_RIGHT))
         boxes = sample.boxes.copy()
         boxes[:, 0] = width - sample.boxes[:, 2]
         boxes[:, 2] = width - sample.boxes[:, 0]
