@@ -72,9 +72,8 @@ def choose(here: Sequence[Running], target: Target) -> Tuple[Optional[str], str]
         found |= {(name, normal_address(target.redis)) for name in live_jobs(target.redis)}
     found = {job for job in found if target.fl_name in ("", job[0])}
     if len(found) > 1:
-        raise UserError(
-            f"several jobs run {target.place}: {', '.join(sorted(name for name, _ in found))}; expected --fl_name with one"
-        )
+        names = ", ".join(sorted(name for name, _ in found))
+        raise UserError(f"several jobs run {target.place}: {names}; expected --fl_name with one of them")
     if found:
         return found.pop()
     address = target.redis or recorded_address(target.run_dir)
