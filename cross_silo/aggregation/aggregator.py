@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Callable, Dict, List, Mapping, Optional
+from typing import Callable, Dict, Iterator, List, Mapping, Optional
 
 import numpy as np
 
@@ -231,7 +232,7 @@ class Aggregator:
                 self._fail(f"its checkpoint cannot be written: {getattr(error, 'strerror', None) or error}")
             return
         with self.changed:
-            self.models.publish(draft, iteration, int(time.time() * 1000))
+            self.models.publish(draft, iteration)
             self.rounds.succeed()
             self._noted(path, self._clock() - began)
 
@@ -263,10 +264,29 @@ class Aggregator:
             action(self.rounds)
             self._noted()
 
+    @contextmanager
+    def paused(self, reason: str) -> Iterator[None]:
+        """Have no round in progress for a while. Raises ValueError where the job has ended."""
+        with self.changed:
+            rounds = self.rounds
+            if rounds.state in ENDED:
+                raise ValueError(f"the job is {rounds.state}")
+            was_running = rounds.state == RUNNING
+            rounds.abandon(reason)
+            rounds.disable()
+            self._noted()
+            self.changed.wait_for(lambda: rounds.phase != CLOSING)
+        try:
+            yield
+        finally:
+            if was_running:
+                self.control(Rounds.enable)
+
     def begin_anew(self, rounds: Rounds) -> None:
         """Make ``rounds`` from round 1 on, from the present model."""
         with self._sum.lock:
             self._sum.reset()
             with self.changed:
                 self.rounds = rounds
+                self.models.renumber(0)
                 self._noted()

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import json
 import logging
+import platform
+import time
 from pathlib import Path
-from typing import Dict, Mapping, Tuple
+from typing import Any, Container, Dict, Mapping, Set, Tuple
 
 import numpy as np
 
@@ -15,6 +18,7 @@ from cross_silo.checkpoint import (
     CheckpointInfo,
     checkpoint_path,
     content_sha256,
+    list_checkpoints,
     model_fingerprint,
     write_checkpoint,
 )
@@ -48,6 +52,7 @@ class Job:
         self.config = config
         self.instance = instance
         self.checkpoint_dir = checkpoint_dir
+        self.started = time.time()
         self.shapes: Dict[str, Tuple[int, ...]] = {}
         for name, tensor in weights.items():
             if tensor.dtype == np.float32:
@@ -81,3 +86,66 @@ class Job:
         info = dataclasses.replace(self.info, round=round, instance=self.instance)
         write_checkpoint(path, tensors, info, shapes=self.shapes)
         return str(path)
+
+    def fields(self) -> Dict[str, Any]:
+        """Return what Redis and the summary are told of the job once."""
+        return {
+            "fl_name": self.config.fl_name,
+            "instance": self.instance,
+            "engine": self.config.engine,
+            "fl_iteration_num": self.config.fl_iteration_num,
+            "fingerprint": self.info.fingerprint,
+            "model_bytes": self.model_bytes,
+            "started": self.started,
+            "settings": json.dumps(dataclasses.asdict(self.config)),
+            "versions": json.dumps({"python": platform.python_version(), "numpy": np.__version__}),
+        }
+
+    def awaiting_evaluation(self, evaluated: Container[int]) -> Set[int]:
+        """Return the rounds with a checkpoint that are to be evaluated and are not yet."""
+        rounds = {round for round, _ in list_checkpoints(self.checkpoint_dir, self.config.fl_name)}
+        last, every = self.config.fl_iteration_num, self.config.evaluation.every
+        return {round for round in rounds if (round == last or round % every == 0) and round not in evaluated}
+
+    def begin_anew(self, config: FederatedConfig, instance: str, tensors: Mapping[str, np.ndarray]) -> None:
+        """Become a new instance whose round 0 is ``tensors``; earlier checkpoints move to a directory of their own.
+
+        Raises:
+            OSError: the disk refuses; the job is as it was.
+        """
+        earlier = list_checkpoints(self.checkpoint_dir, self.config.fl_name)
+        aside = self.checkpoint_dir / f"instance_{self.instance}"
+        before = self.instance, self.info
+        self.instance = instance
+        self.info = dataclasses.replace(
+            self.info, instance=instance, initial_sha256=content_sha256(tensors), pre_trained_sha256=""
+        )
+        try:
+            aside.mkdir(exist_ok=True)
+            self.save(0, tensors)
+        except OSError:
+            self.instance, self.info = before
+            raise
+        for _, path in earlier:
+            path.rename(aside / path.name)
+        self.config = config
+        self.started = time.time()
+
+
+def changed_settings(config: FederatedConfig, changes: Mapping[str, Any]) -> FederatedConfig:
+    """Return ``config`` with ``changes`` of its hyper-parameters.
+
+    Raises:
+        ValueError: a name that is none, or a value that contradicts the other settings.
+    """
+    sections = {"round": config.round, "client": config.client}
+    changed: Dict[str, Any] = {}
+    for name, value in changes.items():
+        if name == "fl_iteration_num":
+            changed[name] = value
+            continue
+        section = next((key for key, settings in sections.items() if hasattr(settings, name)), None)
+        if section is None:
+            raise ValueError(f"unknown setting {name!r}")
+        changed[section] = dataclasses.replace(changed.get(section, sections[section]), **{name: value})
+    return dataclasses.replace(config, **changed)

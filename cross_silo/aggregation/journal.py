@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List
 
 from cross_silo.aggregation.guarded_store import GuardedStore
-from cross_silo.aggregation.rounds import Outcome
+from cross_silo.aggregation.rounds import Key, Outcome
 from cross_silo.report.summary import finite, mean_loss
 
 log = logging.getLogger(__name__)
@@ -59,6 +59,13 @@ def round_record(
         "ended": time.time(),
         "checkpoint": checkpoint,
     }
+
+
+def interrupted_record(key: Key) -> Record:
+    """Return the record of an attempt that the server's predecessor left unfinished."""
+    now = time.monotonic()
+    reason = f"round {key[0]} attempt {key[1]} failed: the server was restarted"
+    return round_record(Outcome(key, False, reason, (), now, 0.0, now), now, "", 0.0, 0, 0)
 
 
 def log_round(record: Record) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Dict, List, Mapping
 
 import numpy as np
@@ -51,6 +52,16 @@ class ModelStore:
         values = {"retcode": SUCCEED, "reason": "", "iteration": NEWEST, "timestamp": "0" * 13}
         return ModelMessage(TABLE, self.sizes, values)
 
+    def load(self, weights: Mapping[str, np.ndarray], round: int) -> None:
+        """Take the model that a job begins with; tensors of any shape."""
+        for name, out in self._current.tensors.items():
+            out[:] = weights[name].reshape(-1)
+        self.publish(self._current, round)
+
+    def renumber(self, round: int) -> None:
+        """Call the good model that of ``round``."""
+        self.publish(self._current, round)
+
     @property
     def tensors(self) -> Dict[str, np.ndarray]:
         """The good model's tensors: flat float32 views."""
@@ -97,9 +108,9 @@ class ModelStore:
         busy = sum(message is self._current or self._readers.get(id(message), 0) > 0 for message in self._messages)
         return busy < MAX_MESSAGES
 
-    def publish(self, message: ModelMessage, round: int, milliseconds: int) -> None:
-        """Make ``message`` the good model, of round ``round``; ``milliseconds``: Unix time for its time stamp."""
+    def publish(self, message: ModelMessage, round: int) -> None:
+        """Make ``message`` the good model, of round ``round``."""
         message.set("iteration", round + 1)
-        message.set("timestamp", f"{milliseconds:013d}")
+        message.set("timestamp", f"{int(time.time() * 1000):013d}")
         with self._changed:
             self._current, self._round = message, round

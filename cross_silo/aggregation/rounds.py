@@ -259,15 +259,18 @@ class Rounds:
         if self.state in ENDED:
             return
         self.state, self.reason = state, reason
+        self.abandon(f"the job is {state}")
+
+    def abandon(self, reason: str) -> None:
+        """Fail the round in progress for a reason that is nobody's fault, unless its model is being saved."""
         if self.phase not in (IDLE, CLOSING):
-            self.fail(f"the job is {state}", counts=False)
+            self.fail(reason, counts=False)
 
     def disable(self) -> None:
         """Stop making rounds until :meth:`enable`; the round in progress is void and does not count."""
         if self.state == RUNNING:
             self.state = DISABLED
-            if self.phase not in (IDLE, CLOSING):
-                self.fail("the job was disabled", counts=False)
+            self.abandon("the job was disabled")
 
     def enable(self) -> None:
         """Make rounds again."""

@@ -162,7 +162,8 @@ class AggregationClient:
         code, reason = message["retcode"], message["reason"] or ""
         joined = code == SUCCEED or (code == OUT_OF_TIME and reason.startswith(ALREADY_JOINED))
         attempt = _whole(reply.headers.get(headers.ATTEMPT), 1)
-        ticket = Ticket(message["iteration"], attempt, joined, reason, state)
+        instance = reply.headers.get(headers.INSTANCE, "")
+        ticket = Ticket(message["iteration"], attempt, joined, reason, state, instance)
         if joined:
             self._ticket = ticket
         return ticket

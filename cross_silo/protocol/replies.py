@@ -68,6 +68,8 @@ class Ticket:
     joined: bool
     reason: str
     state: str
+    instance: str = ""
+    """The job's instance; another one than before means that the job began anew."""
 
 
 @dataclass(frozen=True)

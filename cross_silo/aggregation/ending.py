@@ -1,0 +1,54 @@
+"""What a server waits for once its job has ended: that workers have heard of it, and the last evaluation."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import Callable
+
+from cross_silo.aggregation.guarded_store import GuardedStore
+from cross_silo.aggregation.leases import Leases
+
+log = logging.getLogger(__name__)
+
+WORKERS_SECONDS = 30.0
+LINGER_SECONDS = 2.0
+"""For clients without a lease, which fetch the last model."""
+POLL_SECONDS = 0.2
+
+
+def await_workers(
+    leases: Leases,
+    leave: threading.Event,
+    seconds: float = WORKERS_SECONDS,
+    linger: float = LINGER_SECONDS,
+    clock: Callable[[], float] = time.monotonic,
+) -> None:
+    """Return once no silo is leased, after ``linger`` seconds at least and ``seconds`` at most."""
+    began = clock()
+    while clock() - began < (seconds if leases.live() else linger):
+        if leave.wait(POLL_SECONDS):
+            return
+    if leases.live():
+        log.warning("silos %s have not left within %g s", ", ".join(sorted(leases.live())), seconds)
+
+
+def await_evaluation(
+    store: GuardedStore, round: int, seconds: float, leave: threading.Event, clock: Callable[[], float] = time.monotonic
+) -> None:
+    """Return once ``round`` has been evaluated, no evaluator is alive, or ``seconds`` are over."""
+    began = clock()
+    told = False
+    while not store.call(lambda s: round in s.evaluations(), False):
+        if not store.call(lambda s: s.members("evaluator"), {}):
+            log.info("no evaluator is alive: round %d is not evaluated", round)
+            return
+        if clock() - began > seconds:
+            log.warning("round %d was not evaluated within %g s (evaluation.deadline)", round, seconds)
+            return
+        if not told:
+            told = True
+            log.info("waiting for the evaluation of round %d", round)
+        if leave.wait(POLL_SECONDS):
+            return

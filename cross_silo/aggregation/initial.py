@@ -1,0 +1,64 @@
+"""The model that a server begins with: its newest usable checkpoint, or a new initial one made by a child process."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from pathlib import Path
+from typing import Dict, List, Optional, Tuple
+
+import numpy as np
+
+from cross_silo.checkpoint import CheckpointInfo, list_checkpoints, newest_checkpoint, read_checkpoint
+from cross_silo.errors import UserError
+
+log = logging.getLogger(__name__)
+
+INIT_MODULE = "cross_silo.checkpoint.init_model"
+
+
+def find_model(
+    directory: Path, fl_name: str, yaml_config: str, config: Optional[str], pre_trained: str
+) -> Tuple[Dict[str, np.ndarray], CheckpointInfo]:
+    """Return tensors and info of the checkpoint to begin with.
+
+    Args:
+        config: the model YAML that an initial model is made from where ``directory`` has none; None: refuse.
+        pre_trained: checkpoint that the initial model is filled from; empty: what the model YAML says.
+
+    Raises:
+        UserError: there is no checkpoint, or none that can be read.
+    """
+    path = newest_checkpoint(directory, fl_name)
+    if path is None and list_checkpoints(directory, fl_name):
+        raise UserError(f"--checkpoint_dir {directory}: every checkpoint of job {fl_name!r} is damaged")
+    if path is None:
+        if config is None:
+            raise UserError(
+                f"--checkpoint_dir {directory} has no checkpoint of job {fl_name!r}; make the initial model with: "
+                f"python tools/init_model.py --config MODEL.yaml --checkpoint_dir {directory} --fl_name {fl_name}"
+            )
+        _make(directory, fl_name, yaml_config, config, pre_trained)
+        path = newest_checkpoint(directory, fl_name)
+        if path is None:
+            raise UserError(f"--checkpoint_dir {directory}: {INIT_MODULE} left no checkpoint of job {fl_name!r}")
+    tensors, info = read_checkpoint(path)
+    log.info("model of round %d from %s", info.round, path)
+    return tensors, info
+
+
+def _make(directory: Path, fl_name: str, yaml_config: str, config: str, pre_trained: str) -> None:
+    """Make the initial model in a process of its own, so that this one never imports MindSpore."""
+    command: List[str] = [sys.executable, "-m", INIT_MODULE, "--config", config, "--checkpoint_dir", str(directory)]
+    command += ["--fl_name", fl_name, "--yaml_config", yaml_config]
+    if pre_trained:
+        command += ["--pre_trained", pre_trained]
+    log.info("no checkpoint yet: making the initial model from %s", config)
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    lines = done.stdout.strip().splitlines()
+    for line in lines:
+        log.info("initial model: %s", line)
+    if done.returncode:
+        errors = [line for line in lines if line.startswith("error: ")] or lines[-1:] or ["no output"]
+        raise UserError(f"the initial model could not be made: {errors[-1].replace('error: ', '', 1)}")

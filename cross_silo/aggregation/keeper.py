@@ -1,0 +1,160 @@
+"""The server's dealings with Redis, in a thread of its own: presence, requests, records; and old checkpoints."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from typing import Any, Callable, Dict, List, Mapping
+
+from cross_silo.aggregation.aggregator import Aggregator
+from cross_silo.aggregation.guarded_store import GuardedStore
+from cross_silo.aggregation.job import Job
+from cross_silo.aggregation.journal import Journal, Record
+from cross_silo.aggregation.rounds import ENDED, RUNNING, STOPPED, Rounds
+from cross_silo.checkpoint import prune_checkpoints
+
+log = logging.getLogger(__name__)
+
+ROLE = "server"
+POLL_SECONDS = 0.5
+BEAT_SECONDS = 2.0
+KEPT_CHECKPOINTS = 3
+
+Standing = Dict[str, Any]
+
+
+class Keeper:
+    """Keeps Redis informed of the job, and the job of what operators ask through Redis."""
+
+    def __init__(
+        self,
+        store: GuardedStore,
+        aggregator: Aggregator,
+        job: Job,
+        journal: Journal,
+        member: Mapping[str, Any],
+        begin_anew: Callable[[Mapping[str, Any]], None],
+        clock: Callable[[], float],
+    ) -> None:
+        """Set up.
+
+        Args:
+            member: what this process tells of itself: host, pid, start_time, address, run_dir.
+            begin_anew: makes the job begin again at round 1 with the settings given; ValueError refuses them.
+        """
+        self._store = store
+        self._aggregator = aggregator
+        self._job = job
+        self._journal = journal
+        self._node = f"{member['host']}:{member['pid']}"
+        self._info = dict(member)
+        self._begin_anew = begin_anew
+        self._clock = clock
+        self._told: Standing = {}
+        self._beat_at = clock() - BEAT_SECONDS
+        self._to_prune = True
+        self._lock = threading.Lock()
+
+    def run(self, stop: threading.Event) -> None:
+        """Step until ``stop``."""
+        while not stop.is_set():
+            self._aggregator.recorded.wait(POLL_SECONDS)
+            try:
+                self.step()
+            except Exception:  # a fault here must not end rounds
+                log.exception("keeping the job's record")
+                stop.wait(POLL_SECONDS)
+
+    def step(self) -> None:
+        """Do what is due."""
+        with self._lock:
+            self._record(self._aggregator.take_records())
+            due = self._clock() - self._beat_at >= BEAT_SECONDS
+            if due:
+                self._beat_at = self._clock()
+                self._store.call(lambda s: (s.beat(ROLE, self._node, self._info), s.touch()), None)
+            self._tell(due)
+            for command, payload in self._store.call(lambda s: s.take_requests(), []):
+                self._obey(command, payload)
+
+    def leave(self) -> None:
+        """Be no member any more."""
+        self._store.call(lambda s: s.leave(ROLE, self._node), None)
+
+    def begin(self) -> None:
+        """Write the job's fields to Redis anew."""
+        standing = self._standing()
+        state = RUNNING if standing["state"] in ENDED else standing["state"]
+        fields = {**self._job.fields(), **standing, "state": state, "reason": ""}
+        if self._store.call(lambda s: (s.begin(fields), True)[1], False):
+            self._told = standing
+
+    def _record(self, records: List[Record]) -> None:
+        self._journal.write(records)
+        self._to_prune = self._to_prune or any(record["good"] for record in records)
+        if self._to_prune and self._prune():
+            self._to_prune = False
+
+    def _tell(self, always: bool) -> None:
+        """Update the job's fields where they changed; begin anew where Redis lost them."""
+        standing = self._standing()
+        if standing == self._told and not always:
+            return
+        ended = standing["state"] in ENDED
+        fields = {name: value for name, value in standing.items() if not (ended and name in ("state", "reason"))}
+        known = self._store.call(lambda s: s.update(**fields), None)
+        if known:
+            self._told = standing
+        elif known is False:
+            log.warning("Redis lost the job's record: writing it again")
+            self.begin()
+            self._journal.redis_was_emptied()
+            self._journal.write([])
+        if ended:
+            self._store.call(lambda s: s.end(standing["state"], standing["reason"]), None)
+
+    def _standing(self) -> Standing:
+        with self._aggregator.changed:
+            rounds = self._aggregator.rounds
+            return {
+                "state": rounds.state,
+                "reason": rounds.reason,
+                "iteration": rounds.iteration,
+                "attempt": rounds.attempt,
+                "phase": rounds.phase,
+                "good_rounds": rounds.good_rounds,
+            }
+
+    def _prune(self) -> bool:
+        """Delete old checkpoints that nobody waits for. False where that is to be tried again later."""
+        protect: Any = ()
+        if self._job.config.evaluation.annotations:
+            state = self._store.call(lambda s: (s.members("evaluator"), set(s.evaluations())), None)
+            if state is None:
+                return False
+            protect = self._job.awaiting_evaluation(state[1]) if state[0] else ()
+        try:
+            prune_checkpoints(self._job.checkpoint_dir, self._job.config.fl_name, KEPT_CHECKPOINTS, protect)
+        except OSError as error:
+            log.warning("old checkpoints in %s cannot be deleted: %s", self._job.checkpoint_dir, error.strerror)
+        return True
+
+    def _obey(self, command: str, payload: Mapping[str, Any]) -> None:
+        log.info("asked to %s%s", command, f" with {json.dumps(payload)}" if payload else "")
+        if command == "enable":
+            self._aggregator.control(Rounds.enable)
+        elif command == "disable":
+            self._aggregator.control(Rounds.disable)
+        elif command == "stop":
+            reason = str(payload.get("reason", "") or "stopped on request")
+            self._aggregator.control(lambda rounds: rounds.end(STOPPED, reason))
+        elif command == "new_instance":
+            try:
+                self._begin_anew(payload)
+            except (ValueError, OSError) as error:
+                log.error("no new instance: %s", error)
+                return
+            self._journal.begin_anew()
+            self._store.call(lambda s: s.clear(), None)
+            self.begin()

@@ -1,0 +1,211 @@
+"""The aggregator process of the native engine: serves a job's rounds from its newest checkpoint to its end."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import secrets
+import signal
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional, Tuple
+
+from cross_silo.aggregation.aggregator import Aggregator
+from cross_silo.aggregation.ending import await_evaluation, await_workers
+from cross_silo.aggregation.guarded_store import GuardedStore
+from cross_silo.aggregation.initial import find_model
+from cross_silo.aggregation.job import Job, changed_settings
+from cross_silo.aggregation.job_routes import JobRoutes
+from cross_silo.aggregation.journal import Journal, interrupted_record
+from cross_silo.aggregation.keeper import ROLE, Keeper
+from cross_silo.aggregation.leases import Leases
+from cross_silo.aggregation.models import ModelStore
+from cross_silo.aggregation.rounds import ENDED, ENDED_FAILED, IDLE, Key, Rounds
+from cross_silo.aggregation.service import EngineRoutes
+from cross_silo.aggregation.uploads import UploadPool
+from cross_silo.checkpoint import CheckpointInfo
+from cross_silo.config.federated import FederatedConfig, load_federated, require_loopback
+from cross_silo.coordination import JobStore, connect
+from cross_silo.errors import UserError, run_main
+from cross_silo.launch import logs
+from cross_silo.launch.proc import is_alive, start_time
+from cross_silo.launch.ready import write_ready
+from cross_silo.protocol.http_service import HttpService
+from cross_silo.protocol.layout import largest_message
+from cross_silo.report.summary import write_summary
+
+log = logging.getLogger(__name__)
+
+ROLE_NAME = "server_0"
+TICK_SECONDS = 0.1
+
+
+class Server:
+    """One job's aggregator with its threads and its service."""
+
+    def __init__(self, arguments: argparse.Namespace, config: FederatedConfig) -> None:
+        """Connect to Redis, read the model and take the address. Raises UserError."""
+        self._run_dir: Path = arguments.run_dir
+        require_loopback(arguments.tcp_server_ip, "--tcp_server_ip")
+        client = connect(config.distributed_cache.address, start_embedded=True, user=ROLE_NAME)
+        jobs = JobStore(client, config.fl_name)
+        refuse_second_server(jobs.members(ROLE), config.fl_name)
+        weights, info = find_model(
+            arguments.checkpoint_dir, config.fl_name, arguments.yaml_config, arguments.config, arguments.pre_trained
+        )
+        earlier = jobs.job() or {}
+        self.job = Job(config, weights, info, arguments.checkpoint_dir, instance_of(info, earlier))
+        if earlier.get("instance") != self.job.instance:
+            jobs.clear()
+            earlier = {}
+        models = ModelStore(self.job.sizes)
+        models.load(weights, info.round)
+        del weights
+        self._store = GuardedStore(jobs)
+        self._leases = Leases(self._store, config.lease, config.silo_names, config.num_silos, time.monotonic)
+        attempt, self._interrupted = next_attempt(earlier, info.round + 1)
+        self.aggregator = Aggregator(self._rounds(info.round + 1, attempt), self._leases, models, self.job.save)
+        pool = UploadPool(config.round.max_uploads, largest_message(self.job.sizes))
+        routes = EngineRoutes(self.aggregator, self.job, pool).routes()
+        routes.update(JobRoutes(self.aggregator, self.job).routes())
+        self._service = HttpService(arguments.http_server_address, "--http_server_address", routes)
+        metrics_file = self._run_dir / ROLE_NAME / config.summary.metrics_file
+        self._journal = Journal(self._store, metrics_file, lambda: write_summary(self._run_dir, jobs))
+        self._keeper = Keeper(
+            self._store, self.aggregator, self.job, self._journal, self._member(), self._begin_anew, time.monotonic
+        )
+        self.leave = threading.Event()
+        """Set to leave before the job's end."""
+
+    def _rounds(self, iteration: int, attempt: int = 1) -> Rounds:
+        config = self.job.config
+        known = self._leases.expected
+        return Rounds(config.round, config.fl_iteration_num, time.monotonic, iteration, attempt, known)
+
+    def _member(self) -> Dict[str, Any]:
+        """Return what other processes see of this one."""
+        return {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "start_time": start_time(os.getpid()),
+            "address": self._service.address,
+            "run_dir": str(self._run_dir),
+        }
+
+    def _begin_anew(self, changes: Mapping[str, Any]) -> None:
+        """Make the job begin again at round 1 from the present model. Raises ValueError or OSError."""
+        config = changed_settings(self.job.config, changes)
+        with self.aggregator.paused("a new instance of the job begins"):
+            self.job.begin_anew(config, new_instance(), self.aggregator.models.tensors)
+            self.aggregator.begin_anew(self._rounds(1))
+
+    def run(self) -> int:
+        """Serve to the job's end, or until :attr:`leave` is set. Returns the exit status."""
+        stop = threading.Event()
+        tasks = (self._keeper.run, self.aggregator.close_rounds, self._keep_time)
+        threads = [threading.Thread(target=task, args=(stop,), daemon=True) for task in tasks]
+        self._keeper.begin()
+        if self._interrupted:
+            self._journal.write([interrupted_record(self._interrupted)])
+        self._service.start()
+        for thread in threads:
+            thread.start()
+        write_ready(self._run_dir / ROLE_NAME, self._service.address)
+        rounds = self.aggregator.rounds
+        log.info(
+            "serves job %s at %s from round %d on", self.job.config.fl_name, self._service.address, rounds.iteration
+        )
+        try:
+            while self.aggregator.rounds.state not in ENDED and not self.leave.wait(TICK_SECONDS):
+                pass
+            if not self.leave.is_set():
+                self._end()
+        finally:
+            self._service.stop()
+            stop.set()
+            for thread in threads:
+                thread.join(timeout=30)
+            self._keeper.step()
+            self._journal.summarise()
+            self._keeper.leave()
+        return 1 if self.aggregator.rounds.state == ENDED_FAILED else 0
+
+    def _keep_time(self, stop: threading.Event) -> None:
+        while not stop.wait(TICK_SECONDS):
+            try:
+                self.aggregator.tick()
+            except Exception:  # time must go on
+                log.exception("keeping time")
+
+    def _end(self) -> None:
+        """Tell of the job's end, and stay until workers and evaluator have heard of it."""
+        self._keeper.step()
+        rounds = self.aggregator.rounds
+        ended = log.error if rounds.state == ENDED_FAILED else log.info
+        ended("job %s is %s%s", self.job.config.fl_name, rounds.state, f": {rounds.reason}" if rounds.reason else "")
+        await_workers(self._leases, self.leave)
+        if self.job.config.evaluation.annotations and rounds.good_rounds:
+            await_evaluation(self._store, rounds.good_rounds, self.job.config.evaluation.deadline, self.leave)
+
+
+def new_instance() -> str:
+    """Return an id for a run of a job."""
+    return f"i_{time.strftime('%Y%m%d_%H%M%S')}_{secrets.token_hex(3)}"
+
+
+def instance_of(info: CheckpointInfo, earlier: Mapping[str, str]) -> str:
+    """Return the instance that a server goes on with: its checkpoint's, or that of a job which made no round yet."""
+    if info.instance:
+        return info.instance
+    begun = earlier.get("state") in ("running", "disabled") and earlier.get("good_rounds") == str(info.round)
+    return earlier["instance"] if begun and earlier.get("instance") else new_instance()
+
+
+def next_attempt(earlier: Mapping[str, str], iteration: int) -> Tuple[int, Optional[Key]]:
+    """Return the attempt that a restarted server begins with, and the one that its predecessor left unfinished."""
+    attempt = earlier.get("attempt", "")
+    if earlier.get("iteration") != str(iteration) or not attempt.isdigit():
+        return 1, None
+    if earlier.get("phase", IDLE) == IDLE:
+        return int(attempt), None
+    return int(attempt) + 1, (iteration, int(attempt))
+
+
+def refuse_second_server(members: Mapping[str, Mapping[str, Any]], fl_name: str) -> None:
+    """Refuse to serve a job beside another live server. Raises UserError."""
+    for node, told in members.items():
+        here = told.get("host") == socket.gethostname()
+        if here and not is_alive(int(told.get("pid", 0)), int(told.get("start_time") or 0)):
+            continue  # it was killed; its sign of life in Redis has not run out yet
+        raise UserError(f"job {fl_name!r} has a live server at {told.get('address', node)} ({node})")
+
+
+def parse(argv: Optional[List[str]] = None) -> argparse.Namespace:
+    """Parse the server process's arguments."""
+    parser = argparse.ArgumentParser(prog="python -m cross_silo.aggregation.server", description=__doc__)
+    parser.add_argument("--yaml_config", required=True, help="federated YAML")
+    parser.add_argument("--http_server_address", required=True, help="host:port that workers ask")
+    parser.add_argument("--tcp_server_ip", required=True, help="address of this host among servers")
+    parser.add_argument("--checkpoint_dir", required=True, type=Path, help="the global model's checkpoints")
+    parser.add_argument("--run_dir", required=True, type=Path, help="the job's run directory")
+    parser.add_argument("--config", help="model YAML that the initial model is made from where there is none")
+    parser.add_argument("--pre_trained", default="", help="checkpoint that the initial model is filled from")
+    return parser.parse_args(argv)
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    """Serve a job to its end: 0 if it finished, was stopped or this server is asked to leave, 1 if it failed."""
+    arguments = parse(argv)
+    logs.start(ROLE_NAME)
+    config = load_federated(arguments.yaml_config)
+    server = Server(arguments, config)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: server.leave.set())
+    return server.run()
+
+
+if __name__ == "__main__":
+    run_main(main)
