@@ -65,7 +65,7 @@ class _State(Generic[Item]):
                         return
                     self._ready.append(item)
                     self._changed.notify_all()
-            error: BaseException = StopIteration()
+            error: BaseException = RuntimeError("the iterator has come to its end")
         except BaseException as raised:  # noqa: BLE001 - it belongs to the consumer, whatever it is
             error = raised
         finally:
