@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
-from typing import Any, Dict, List, Union
+from typing import Any, Callable, Dict, List, Union
+
+import numpy as np
 
 from cross_silo.checkpoint import CheckpointInfo, read_checkpoint
 from cross_silo.checkpoint.network import load_weights
 from cross_silo.config.model import Model, make_detector
 from cross_silo.data.coco import CocoDataset
+from cross_silo.detector import Detections
 from cross_silo.errors import UserError
 from cross_silo.evaluation.coco_ap import Evaluation, evaluate_detections
 from cross_silo.evaluation.predict import run_detector
@@ -44,8 +47,13 @@ class Measured:
 class CheckpointEvaluation:
     """A model's network with a held-out set. MindSpore must have been started."""
 
-    def __init__(self, model: Model, dataset: CocoDataset, image_dir: PathLike) -> None:
+    def __init__(
+        self, model: Model, dataset: CocoDataset, image_dir: PathLike, before_batch: Callable[[], None] = lambda: None
+    ) -> None:
         """Build the network; it compiles at the first image.
+
+        Args:
+            before_batch: called before each prediction; may raise to end the measurement.
 
         Raises:
             UserError: the model does not fit the set's classes, or ``image_dir`` is no directory.
@@ -60,6 +68,7 @@ class CheckpointEvaluation:
         self._detector = make_detector(model, len(dataset.categories))
         self._network = self._detector.build_network()
         self._predictor = self._detector.predictor(self._network)
+        self._before_batch = before_batch
 
     def measure(self, path: PathLike) -> Measured:
         """Load a checkpoint and measure it.
@@ -79,7 +88,11 @@ class CheckpointEvaluation:
         config = self._config
         size = (config.img_height, config.img_width)
         detections = run_detector(
-            self._predictor, self._detector, self._dataset, self._image_dir, config.eval_batch_size, size
+            self._predict, self._detector, self._dataset, self._image_dir, config.eval_batch_size, size
         )
         evaluation = evaluate_detections(self._dataset, detections)
         return Measured(evaluation, detections, info, time.monotonic() - began)
+
+    def _predict(self, images: np.ndarray) -> List[Detections]:
+        self._before_batch()
+        return self._predictor(images)

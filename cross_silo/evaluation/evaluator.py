@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import logging
 import os
 import signal
-import socket
 import sys
 import threading
 import time
@@ -23,6 +21,7 @@ from cross_silo.config.model import load_model
 from cross_silo.coordination import JobStore, connect
 from cross_silo.data.coco import read_coco, write_json
 from cross_silo.errors import UserError, run_main
+from cross_silo.evaluation.beat import Beat
 from cross_silo.evaluation.checkpoint_evaluation import Measured
 from cross_silo.launch import logs
 from cross_silo.launch.ready import write_ready
@@ -33,8 +32,6 @@ log = logging.getLogger(__name__)
 ROLE = "evaluator"
 ENDED = ("finished", "failed", "stopped")
 POLL_SECONDS = 1.0
-BEAT_SECONDS = 60.0
-"""A beat lives this long: compiling can keep the beating thread from running for half a minute."""
 START_PATIENCE = 15.0
 """Seconds in which a server that was started at the same time replaces the record of a job that had ended."""
 GONE_PATIENCE = 120.0
@@ -52,8 +49,20 @@ def parse(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
-    """Evaluate until the job has ended and nothing is left."""
+    """Evaluate until the job has ended and nothing is left, or SIGTERM."""
     arguments = parse(argv)
+    leaving = threading.Event()
+    # Only noted, and obeyed between batches: MindSpore turns an exit inside its import or compilation into a crash.
+    signal.signal(signal.SIGTERM, lambda *_: leaving.set())
+
+    def leave_if_asked() -> None:
+        if leaving.is_set():
+            sys.exit(0)
+
+    def pause(seconds: float) -> None:
+        leaving.wait(seconds)
+        leave_if_asked()
+
     os.nice(5)  # before any thread exists: all of them inherit it, and training is not held up
     logs.start(ROLE)
     federated = load_federated(arguments.yaml_config)
@@ -64,17 +73,16 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     dataset = read_coco(settings.annotations)
     address = federated.distributed_cache.address
     store = JobStore(connect(address, start_embedded=False, user=ROLE), federated.fl_name)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-
-    runtime.prepare(threads=1)
-    runtime.start(model.config.seed, model.config.device_target)
-    from cross_silo.evaluation.checkpoint_evaluation import CheckpointEvaluation
-
-    measure = CheckpointEvaluation(model, dataset, settings.image_dir).measure
     role_dir = arguments.run_dir / ROLE
     role_dir.mkdir(parents=True, exist_ok=True)
-    evaluator = Evaluator(store, federated, arguments.checkpoint_dir, arguments.run_dir, measure)
-    with Beat(store, evaluator.status):
+    with Beat(store, ROLE) as beat:  # from now on: the server keeps for a live evaluator what it has not seen
+        runtime.prepare(threads=1)
+        runtime.start(model.config.seed, model.config.device_target)
+        from cross_silo.evaluation.checkpoint_evaluation import CheckpointEvaluation
+
+        measure = CheckpointEvaluation(model, dataset, settings.image_dir, leave_if_asked).measure
+        evaluator = Evaluator(store, federated, arguments.checkpoint_dir, arguments.run_dir, measure, pause)
+        beat.status = evaluator.status
         write_ready(role_dir, address)
         log.info("evaluating job %s on %s (%d images)", federated.fl_name, settings.annotations, len(dataset.images))
         return evaluator.run()
@@ -90,13 +98,14 @@ class Evaluator:
         checkpoint_dir: Path,
         run_dir: Path,
         measure: Callable[[Path], Measured],
+        sleep: Callable[[float], None],
         clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         """Prepare.
 
         Args:
             measure: measures a checkpoint file; raises UserError for one of another model.
+            sleep: waits so many seconds.
         """
         self._store = store
         self._federated = federated
@@ -114,7 +123,7 @@ class Evaluator:
 
     def status(self) -> Dict[str, Any]:
         """What the process tells of itself."""
-        return {"pid": os.getpid(), "phase": "waiting" if self._round is None else "evaluating", "round": self._round}
+        return {"phase": "waiting" if self._round is None else "evaluating", "round": self._round}
 
     def run(self) -> int:
         """Work to the job's end. Returns the process's exit status."""
@@ -214,34 +223,6 @@ class Evaluator:
         if (instance, round) not in self._unusable:
             self._unusable.add((instance, round))
             log.warning("round %d is not evaluated: %s", round, reason)
-
-
-class Beat:
-    """Keeps the process a live member of the job, in a thread."""
-
-    def __init__(self, store: JobStore, status: Callable[[], Dict[str, Any]]) -> None:
-        self._store = store
-        self._status = status
-        self._node = f"{socket.gethostname()}:{os.getpid()}"
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="beat", daemon=True)
-
-    def __enter__(self) -> "Beat":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exception: Any) -> None:
-        self._stop.set()
-        self._thread.join(timeout=5)
-        with contextlib.suppress(redis.RedisError):
-            self._store.leave(ROLE, self._node)
-
-    def _run(self) -> None:
-        while True:
-            with contextlib.suppress(redis.RedisError):  # the main thread tells of it
-                self._store.beat(ROLE, self._node, self._status(), seconds=BEAT_SECONDS)
-            if self._stop.wait(BEAT_SECONDS / 12):
-                return
 
 
 if __name__ == "__main__":

@@ -55,3 +55,20 @@ def test_a_missing_image_directory_is_named_at_once(tmp_path, evaluation):
     model, dataset = load_model(tmp_path / "model.yaml"), read_coco(tmp_path / "annotations.json")
     with pytest.raises(UserError, match="image_dir .*nowhere"):
         CheckpointEvaluation(model, dataset, tmp_path / "nowhere")
+
+
+def test_a_measurement_can_be_ended_between_batches(tmp_path):
+    dataset = read_coco(write_set(tmp_path / "set"))
+    (tmp_path / "model.yaml").write_text("detector: tests.support.tiny_detector\nimg_height: 48\nimg_width: 64\n")
+    batches = []
+
+    def before_batch():
+        batches.append(len(batches))
+        if len(batches) == 2:
+            raise SystemExit(0)
+
+    model = load_model(tmp_path / "model.yaml")
+    evaluation = CheckpointEvaluation(model, dataset, tmp_path / "set" / "images", before_batch)
+    with pytest.raises(SystemExit):
+        evaluation.measure(checkpoint(tmp_path / "a.ckpt", 200))
+    assert len(batches) == 2

@@ -53,7 +53,7 @@ class Job:
         (directory / "run" / "evaluator").mkdir(parents=True)
         (directory / "ckpt").mkdir()
         self.evaluator = Evaluator(
-            store, config, directory / "ckpt", directory / "run", self.measure, lambda: self.now, self.sleep
+            store, config, directory / "ckpt", directory / "run", self.measure, self.sleep, lambda: self.now
         )
 
     def measure(self, path):
