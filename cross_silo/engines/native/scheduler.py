@@ -79,14 +79,12 @@ class Scheduler:
     def run(self, role_dir: Path) -> int:
         """Serve until the job is over or :attr:`leave` is set. Returns the exit status."""
         self._service.start()
-        write_ready(role_dir, self._service.address)
-        log.info("serves at %s", self._service.address)
-        status = None
         try:
-            while status is None and not self.leave.is_set():
+            status = self._step()
+            write_ready(role_dir, self._service.address)
+            log.info("serves at %s", self._service.address)
+            while status is None and not self.leave.wait(BEAT_SECONDS):
                 status = self._step()
-                if status is None:
-                    self.leave.wait(BEAT_SECONDS)
         finally:
             self._service.stop()
             with contextlib.suppress(redis.RedisError):
