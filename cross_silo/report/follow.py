@@ -1,10 +1,10 @@
-"""Tells of a job's rounds as they end, until its server has ended."""
+"""Tells of a running job's rounds and evaluations as they come, from its run directory alone."""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any, Callable, List, Mapping, Set, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Set, Tuple
 
 from cross_silo.errors import UserError
 from cross_silo.launch.proc import is_alive
@@ -13,45 +13,52 @@ from cross_silo.launch.role import PROCESS_FILE
 from cross_silo.report.show import number
 from cross_silo.report.summary import FILE, read_summary
 
-SERVER = "server_0"
+WRITERS = ("server_*", "evaluator")
+"""Roles that write the summary."""
 
 
-def follow(run_dir: Path, tell: Callable[[str], None], poll_seconds: float = 1.0) -> None:
-    """Call ``tell`` with a line for each round that ends and each model that is measured; return at the job's end.
+def follow(
+    run_dir: Path, tell: Callable[[str], None], sleep: Callable[[float], None] = time.sleep, poll_seconds: float = 1.0
+) -> None:
+    """Return once no process is left that writes the job's summary.
+
+    Args:
+        tell: gets a line for each attempt at a round and each evaluation.
 
     Raises:
-        UserError: no server of the job was started in ``run_dir``, or it ended before the job did.
+        UserError: no such process runs, and none has left a summary.
     """
     told: Set[Tuple[Any, ...]] = set()
     while True:
-        process = read_json(run_dir / SERVER / PROCESS_FILE)
-        if process is None:
-            raise UserError(f"{run_dir}: no {SERVER}/{PROCESS_FILE}; expected the run directory of a started job")
-        alive = is_alive(process["pid"], process["start_time"])  # before reading, so that nothing is missed
+        alive = any_writer(run_dir)  # before the summary is read: what it writes last is not missed
+        if not alive and not (run_dir / FILE).exists():
+            raise UserError(f"--run_dir {run_dir}: no server of a job runs there, and it has no {FILE}")
         summary = read_summary(run_dir) if (run_dir / FILE).exists() else {"rounds": [], "evaluations": {}}
-        for key, line in lines(summary):
+        for key, line in _events(summary):
             if key not in told:
                 told.add(key)
                 tell(line)
         if not alive:
-            break
-        time.sleep(poll_seconds)
-    if summary.get("state") not in ("finished", "failed", "stopped"):
-        raise UserError(f"{SERVER} (pid {process['pid']}) ended before its job; its log: {run_dir / process['log']}")
+            return
+        sleep(poll_seconds)
 
 
-def lines(summary: Mapping[str, Any]) -> List[Tuple[Tuple[Any, ...], str]]:
-    """Return (key, text) of everything that a summary tells so far; a key's text never changes."""
-    found: List[Tuple[Tuple[Any, ...], str]] = []
+def any_writer(run_dir: Path) -> bool:
+    """Tell whether a server or evaluator started in ``run_dir`` lives on this machine."""
+    files = [path for role in WRITERS for path in run_dir.glob(f"{role}/{PROCESS_FILE}")]
+    records = [record for record in map(read_json, files) if record is not None]
+    return any(is_alive(record["pid"], record["start_time"]) for record in records)
+
+
+def _events(summary: Dict[str, Any]) -> Iterator[Tuple[Tuple[Any, ...], str]]:
+    """Yield what the summary says has happened: a key that stays the same, and a line."""
     for record in summary["rounds"]:
-        head = f"round {record['round']}" + (f", attempt {record['attempt']}" if record["attempt"] > 1 else "")
-        if record["good"]:
-            losses = ", ".join(f"{silo} {number(loss)}" for silo, loss in sorted(record["losses"].items()))
-            text = f"{head}: good in {record['seconds']['round']:.1f} s; mean loss {losses}"
-        else:
-            text = f"{head}: failed: {record['reason']}"
-        found.append((("round", record["ended"]), text))
-    for evaluated, metrics in sorted(summary["evaluations"].items(), key=lambda item: int(item[0])):
-        text = f"model of round {evaluated}: AP50 {number(metrics['AP50'])}, AP {number(metrics['AP'])}"
-        found.append((("model", evaluated), text))
-    return found
+        key = ("round", record["round"], record["attempt"], record["ended"])
+        if not record["good"]:
+            yield key, f"round {record['round']}, attempt {record['attempt']} failed: {record['reason']}"
+            continue
+        losses: List[str] = [f"{silo} {number(loss)}" for silo, loss in record["losses"].items()]
+        yield key, f"round {record['round']} good, {record['seconds']['round']:.1f} s; mean loss: {', '.join(losses)}"
+    for round, metrics in summary["evaluations"].items():
+        line = f"model of round {round}: AP50 {number(metrics['AP50'])}, AP {number(metrics['AP'])}"
+        yield ("evaluation", round, metrics["AP50"]), line
