@@ -28,9 +28,7 @@ class NonFiniteLossError(Exception):
 
     def __init__(self, record: StepRecord) -> None:
         parts = ", ".join(f"{name}: {value}" for name, value in record.parts.items())
-        super().__init__(
-            f"non-finite loss at step {record.step}: total_loss: {record.loss}" + (f" ({parts})" if parts else "")
-        )
+        super().__init__(f"step {record.step}: total_loss: {record.loss}" + (f" ({parts})" if parts else ""))
         self.record = record
 
 

@@ -46,6 +46,7 @@ def parse(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("--http_server_address", required=True, help="host:port of the server")
     parser.add_argument("--run_dir", required=True, type=Path, help="the job's run directory")
     parser.add_argument("--pre_trained", default="", help="checkpoint that the job's round 0 must have come from")
+    parser.add_argument("--wait_for_server", type=float, default=30.0, help="seconds to wait for the server's start")
     return parser.parse_args(argv)
 
 
@@ -66,7 +67,9 @@ def main(argv: Optional[List[str]] = None, build: Optional[BuildTrainer] = None)
 
     worker = secrets.token_hex(8)
     node = f"{socket.gethostname()}:{os.getpid()}"
-    client = AggregationClient(arguments.http_server_address, arguments.silo, worker, node)
+    client = AggregationClient(
+        arguments.http_server_address, arguments.silo, worker, node, wait_for_server=arguments.wait_for_server
+    )
     job = client.job()
     classes = tuple(category.name for category in manifest.categories)
     check_job(job, federated.fl_name, classes, arguments)
