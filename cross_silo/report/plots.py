@@ -38,8 +38,17 @@ def step_losses(workers: Mapping[str, Sequence[StepLoss]]) -> Figure:
         positions = np.arange(1, len(totals) + 1)
         window = max(1, len(totals) // SMOOTHED)
         colour = COLOURS[place % len(COLOURS)]
-        panel.plot(positions, totals, color=colour, alpha=0.35, linewidth=0.9, label="each step")
-        panel.plot(positions, moving_mean(totals, window), color=colour, linewidth=2.2, label=f"mean of {window} steps")
+        panel.plot(
+            positions,
+            totals,
+            color=colour,
+            alpha=0.35 if window > 1 else 1.0,
+            linewidth=0.9 if window > 1 else 1.8,
+            label="each step",
+        )
+        if window > 1:
+            means = moving_mean(totals, window)
+            panel.plot(positions, means, color=colour, linewidth=2.2, label=f"mean of {window} steps")
         broken = positions[np.isnan(totals)]
         if len(broken):
             panel.plot(broken, [0.02] * len(broken), "x", color="black", transform=panel.get_xaxis_transform(),

@@ -31,6 +31,13 @@ def test_a_panel_a_worker_with_every_step():
     assert first.get_ylabel() == "total loss" and second.get_xlabel() == plots.STEP_AXIS
 
 
+def test_a_moving_mean_where_there_are_many_steps():
+    few, many = plots.step_losses({"worker_0": steps(*range(1, 41)), "worker_1": steps(*range(100))}).axes
+    assert list(drawn(few)) == ["each step"]
+    assert list(drawn(many)) == ["each step", "mean of 4 steps"]
+    np.testing.assert_allclose(drawn(many)["mean of 4 steps"][1][50], (49 + 50 + 51 + 52) / 4)
+
+
 def test_steps_without_a_finite_loss_are_marked():
     (axes,) = plots.step_losses({"worker_0": steps(4, math.nan, 2, math.inf)}).axes
     assert drawn(axes)["not finite"][0] == [2, 4]
