@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 FILE = "summary.json"
 LOCK = ".summary.lock"
 METRICS = ("AP", "AP50", "AP75")
-_NUMBERS = {"fl_iteration_num": int, "good_rounds": int, "iteration": int, "model_bytes": int, "started": float}
+_WHOLE = ("fl_iteration_num", "good_rounds", "iteration", "attempt", "model_bytes")
+_NUMBERS = {**dict.fromkeys(_WHOLE, int), "started": float}
 _JSON = ("settings", "versions")
 
 
@@ -54,7 +55,7 @@ def summarize(
     summary.update({name: json.loads(job[name]) for name in _JSON if name in job})
     summary["rounds"] = [_round(record, evaluations) for record in records]
     good = [record["round"] for record in records if record["good"]]
-    summary["good_rounds"] = len(good)
+    summary["good_rounds"] = max(len(good), summary.get("good_rounds", 0))  # records may lag, or be lost with Redis
     summary["failed_attempts"] = len(records) - len(good)
     summary["bytes_up"] = sum(record["bytes_up"] for record in records)
     summary["bytes_down"] = sum(record["bytes_down"] for record in records)

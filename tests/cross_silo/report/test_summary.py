@@ -70,6 +70,14 @@ def test_a_job_without_rounds_or_evaluations(job, tmp_path):
     assert summary["state"] == "running"
 
 
+def test_good_rounds_are_the_servers_count_where_records_are_lost(job, tmp_path):
+    job.add_round(record(3))
+    job.update(good_rounds=3, iteration=4, attempt=1)
+    write_summary(tmp_path, job)
+    summary = read_summary(tmp_path)
+    assert (summary["good_rounds"], summary["iteration"], summary["attempt"]) == (3, 4, 1)
+
+
 def test_the_last_rounds_model_counts_as_final_only_when_measured(job, tmp_path):
     job.add_round(record(1))
     job.add_round(record(2))
