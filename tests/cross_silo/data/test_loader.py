@@ -20,6 +20,7 @@ TRANSFORMS = (HorizontalFlip(0.5), ResizeAndPad(16, 16), ColorJitter(0.3, 0.3, 0
 def open_loader(tmp_path, make_silo):
     """Return a function that opens a loader over a silo of ``num_images``."""
     opened = []
+    before = set(threading.enumerate())
 
     def make(num_images=10, batch_size=4, max_boxes=4, seed=0, transforms=TRANSFORMS, **silo):
         directory = tmp_path / f"mindrecord_{num_images}"
@@ -31,7 +32,7 @@ def open_loader(tmp_path, make_silo):
     yield make
     for loader in opened:
         loader.close()
-    assert not any(thread.name == "prefetch" for thread in threading.enumerate())
+    assert not [thread for thread in set(threading.enumerate()) - before if thread.name == "prefetch"]
 
 
 def assert_same(first, second):

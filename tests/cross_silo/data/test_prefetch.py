@@ -16,11 +16,14 @@ def until(condition):
         time.sleep(0.002)
 
 
+@pytest.fixture
 def threads():
-    return sum(thread.name == "prefetch" for thread in threading.enumerate())
+    """Return a function that counts the prefetching threads of the test."""
+    before = set(threading.enumerate())
+    return lambda: sum(thread.name == "prefetch" for thread in set(threading.enumerate()) - before)
 
 
-def test_items_come_in_order_and_at_most_depth_ahead():
+def test_items_come_in_order_and_at_most_depth_ahead(threads):
     made = []
 
     def items():
@@ -50,7 +53,7 @@ def test_an_error_comes_after_the_items_before_it():
 
 
 @pytest.mark.parametrize("how", ["stop", "forget"])
-def test_the_thread_ends_and_closes_the_iterator(how):
+def test_the_thread_ends_and_closes_the_iterator(how, threads):
     closed = threading.Event()
 
     def items():

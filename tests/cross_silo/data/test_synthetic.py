@@ -58,8 +58,8 @@ def test_colour_and_size_say_nothing_about_the_class(drawn):
         assert (np.abs(mine.mean(0) - features.mean(0)) < 4 * error).all()
 
 
-def test_a_shape_alone_fills_its_box_as_geometry_says():
-    """Shares of the bounding square for an unturned shape: circle pi/4, square 1, star by the shoelace formula."""
+def test_shapes_are_of_like_size():
+    """Areas by the shoelace formula, in units of the circle's radius: none is tiny, the circle's is pi."""
     for points in SHAPES.values():
         corners = np.array(points)
         x, y = corners.T
