@@ -1,0 +1,191 @@
+"""The HTTP base: routes, bounded bodies, stalled peers, a clean stop."""
+
+import http.client
+import json
+import socket
+import threading
+import time
+
+import pytest
+
+from cross_silo.errors import UserError
+from cross_silo.protocol import http_service
+from cross_silo.protocol.http_service import HttpService, Response, json_response
+
+
+class Routes:
+    """Handlers that note what happened."""
+
+    def __init__(self):
+        self.sent = []
+        self.entered = threading.Event()
+        self.go_on = threading.Event()
+
+    def table(self):
+        return {
+            ("POST", "/json"): lambda request: json_response(request.json()),
+            ("POST", "/upload"): self.upload,
+            ("GET", "/large"): lambda request: Response(200, memoryview(bytes(3 << 20)), sent=self.sent.append),
+            ("GET", "/slow"): self.slow,
+            ("GET", "/fault"): lambda request: 1 // 0,
+        }
+
+    def upload(self, request):
+        content = bytearray(request.length)
+        request.read_into(memoryview(content))
+        return json_response({"sum": sum(content)})
+
+    def slow(self, request):
+        self.entered.set()
+        self.go_on.wait(10)
+        return Response(200, b"done")
+
+
+@pytest.fixture
+def routes():
+    return Routes()
+
+
+@pytest.fixture
+def service(routes):
+    made = HttpService("127.0.0.1:0", "--address", routes.table())
+    made.start()
+    yield made
+    made.stop(grace=0)
+
+
+def ask(service, method, path, body=None, headers=None):
+    connection = http.client.HTTPConnection(service.address, timeout=10)
+    try:
+        connection.request(method, path, body, headers or {})
+        response = connection.getresponse()
+        return response.status, response.read()
+    finally:
+        connection.close()
+
+
+def raw(service, content: bytes) -> socket.socket:
+    host, port = service.address.split(":")
+    peer = socket.create_connection((host, int(port)), timeout=10)
+    peer.sendall(content)
+    return peer
+
+
+def test_a_large_body_arrives_whole(service):
+    body = bytes(range(256)) * 20_000
+    status, answer = ask(service, "POST", "/upload", body)
+    assert (status, json.loads(answer)) == (200, {"sum": sum(body)})
+
+
+def test_one_connection_serves_several_requests(service):
+    connection = http.client.HTTPConnection(service.address, timeout=10)
+    for i in range(3):
+        connection.request("POST", "/json", json.dumps({"i": i}))
+        assert json.loads(connection.getresponse().read()) == {"i": i}
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "error"),
+    [
+        ("GET", "/pushWeight", None, 404, "is not served"),
+        ("GET", "/json", None, 405, "is not served"),
+        ("POST", "/json", "{", 400, "not valid JSON"),
+        ("POST", "/json", "[1]", 400, "not a JSON object"),
+        ("POST", "/json", "[" * 60_000, 400, "not valid JSON"),
+        ("POST", "/json", "x" * 70_000, 413, "expected at most 65536"),
+        ("GET", "/fault", None, 500, "see the server's log"),
+    ],
+)
+def test_errors_are_one_json_line(service, method, path, body, status, error):
+    found, answer = ask(service, method, path, body)
+    assert found == status
+    assert error in json.loads(answer)["error"]
+
+
+@pytest.mark.parametrize(
+    ("header", "status"),
+    [("Transfer-Encoding: chunked", b"411"), ("Content-Length: -5", b"400"), ("Content-Length: 1e3", b"400")],
+)
+def test_bodies_of_unknown_length_are_refused(service, header, status):
+    peer = raw(service, f"POST /json HTTP/1.1\r\nHost: x\r\n{header}\r\n\r\n".encode())
+    assert peer.recv(1000).startswith(b"HTTP/1.1 " + status)
+    peer.close()
+
+
+def test_an_unread_body_does_not_swallow_the_reply(service):
+    """The peer sends 4 MB that nobody reads; it must see 404 and not a reset connection."""
+    status, _ = ask(service, "POST", "/nowhere", bytes(4 << 20))
+    assert status == 404
+
+
+def test_a_stalled_peer_is_dropped(monkeypatch, routes):
+    monkeypatch.setattr(http_service._Handler, "timeout", 0.2)
+    service = HttpService("127.0.0.1:0", "--address", routes.table())
+    service.start()
+    peer = raw(service, b"POST /upload HTTP/1.1\r\nContent-Length: 100\r\n\r\nhalf")
+    began = time.monotonic()
+    assert peer.recv(1000) == b""
+    assert time.monotonic() - began < 5
+    assert ask(service, "POST", "/upload", b"\1\2") == (200, b'{"sum": 3}')
+    peer.close()
+    service.stop(grace=0)
+
+
+def test_the_end_of_sending_is_told_once(service, routes):
+    assert len(ask(service, "GET", "/large")[1]) == 3 << 20
+    deadline = time.monotonic() + 5
+    while not routes.sent and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert routes.sent == [3 << 20]
+
+
+def test_the_end_is_told_when_the_peer_leaves(service, routes):
+    peer = raw(service, b"GET /large HTTP/1.1\r\n\r\n")
+    peer.recv(10)
+    peer.close()
+    deadline = time.monotonic() + 5
+    while not routes.sent and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert len(routes.sent) == 1
+
+
+def test_stop_waits_for_requests_in_progress(routes):
+    service = HttpService("127.0.0.1:0", "--address", routes.table())
+    service.start()
+    answers = []
+    asking = threading.Thread(target=lambda: answers.append(ask(service, "GET", "/slow")))
+    asking.start()
+    assert routes.entered.wait(5)
+    threading.Timer(0.2, routes.go_on.set).start()
+    service.stop(grace=5)
+    asking.join()
+    assert answers == [(200, b"done")]
+    with pytest.raises(ConnectionRefusedError):
+        ask(service, "GET", "/slow")
+
+
+def test_too_many_connections_are_refused(monkeypatch, service):
+    monkeypatch.setattr(http_service, "MAX_CONNECTIONS", 2)
+    held = [raw(service, b"POST /upload HTTP/1.1\r\nContent-Length: 9\r\n\r\n") for _ in range(2)]
+    time.sleep(0.1)
+    peer = raw(service, b"")
+    assert peer.recv(10) == b""
+    for connection in (*held, peer):
+        connection.close()
+
+
+def test_a_taken_address_is_named(service):
+    with pytest.raises(UserError, match=f"--address: cannot listen on {service.address}: Address already in use"):
+        HttpService(service.address, "--address", {})
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:0", "192.168.1.7:8080", "example.org:80"])
+def test_other_machines_are_not_served(address):
+    with pytest.raises(UserError, match="expected a loopback address"):
+        HttpService(address, "--address", {})
+
+
+def test_an_address_without_a_port():
+    with pytest.raises(UserError, match="--address is 'localhost', expected host:port"):
+        HttpService("localhost", "--address", {})
