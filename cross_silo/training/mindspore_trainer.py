@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Callable, Dict, List, Mapping, Tuple
 
 import mindspore
 import numpy as np
-from mindspore import Parameter, Tensor, nn, ops
+from mindspore import Tensor, nn, ops
 
-from cross_silo.checkpoint.info import STATISTIC, TRAINABLE
+from cross_silo.checkpoint.network import federated_tensors, tensor_kinds, tensor_shapes
 from cross_silo.config.model import ModelConfig
 from cross_silo.training.schedule import learning_rate
 from cross_silo.training.trainer import NonFiniteLossError, StepRecord, Weights
@@ -96,9 +96,7 @@ class MindSporeTrainer:
         self._stream = stream
         self._loss_names = detector.loss_names
         self._noise_size = max(detector.noise_size, 1)
-        self._tensors: Dict[str, Parameter] = {
-            p.name: p for p in network.get_parameters() if p.dtype == mindspore.float32
-        }
+        self._tensors = federated_tensors(network)
         optimizer = make_optimizer(config, network)
         self._optimizer_tensors = {p.name: p for p in optimizer.get_parameters() if p.name not in self._tensors}
         self._rate = optimizer.learning_rate
@@ -114,11 +112,11 @@ class MindSporeTrainer:
 
     def shapes(self) -> Dict[str, Tuple[int, ...]]:
         """Shape of each float32 tensor of the network."""
-        return {name: tuple(tensor.shape) for name, tensor in self._tensors.items()}
+        return tensor_shapes(self._tensors)
 
     def kinds(self) -> Dict[str, str]:
         """Trainable for what the optimizer changes, statistic for the rest (batch-norm means and variances)."""
-        return {name: TRAINABLE if tensor.requires_grad else STATISTIC for name, tensor in self._tensors.items()}
+        return tensor_kinds(self._tensors)
 
     def get_weights(self) -> Dict[str, np.ndarray]:
         """The network's tensors now."""

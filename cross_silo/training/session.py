@@ -12,6 +12,7 @@ from cross_silo.checkpoint import CheckpointInfo, write_checkpoint
 from cross_silo.errors import UserError
 from cross_silo.protocol.client import AggregationClient, ModelReply, Ticket
 from cross_silo.training.heartbeat import Heartbeat
+from cross_silo.training.leave import Leave, Leaving
 from cross_silo.training.progress import Progress
 from cross_silo.training.trainer import LocalTrainer, NonFiniteLossError, StepRecord, Weights
 from cross_silo.training.worker_state import Update, WorkerState, load_state, save_state
@@ -54,6 +55,7 @@ class WorkerSession:
         checkpoint_prefix: Path,
         info: CheckpointInfo,
         lease: float,
+        leave: Optional[Leave] = None,
     ) -> None:
         """Prepare a session; the client holds the silo's lease already.
 
@@ -62,6 +64,7 @@ class WorkerSession:
             checkpoint_prefix: the global model of iteration n goes to ``{checkpoint_prefix}-{n - 1}epoch.ckpt``.
             info: what the checkpoints say of the job; the round is filled in.
             lease: seconds of the lease.
+            leave: a request to end before the job does.
         """
         self._client = client
         self._trainer = trainer
@@ -70,6 +73,7 @@ class WorkerSession:
         self._state_file = state_file
         self._prefix = checkpoint_prefix
         self._info = info
+        self._leave = leave or Leave()
         self._shapes = trainer.shapes()
         self._instance = plan.instance
         self._iteration = 0
@@ -83,13 +87,20 @@ class WorkerSession:
         try:
             self._resume()
             while True:
-                ticket = self._join()
-                if self._update is None or self._update.iteration != ticket.iteration:
+                with self._leave.at_once():
+                    ticket = self._join()
+                    if not self._is_trained(ticket) and self._round != ticket.iteration - 1:
+                        self._adopt(self._client.get_model(None))
+                if not self._is_trained(ticket):
                     self._update = self._train(ticket)
-                if self._push(ticket):
-                    self._await_verdict(ticket)
+                with self._leave.at_once():
+                    if self._push(ticket):
+                        self._await_verdict(ticket)
         except _JobEnded as ended:
             return self._end(str(ended))
+        except Leaving:
+            log.info("leaving, as asked")
+            return 0
         except NonFiniteLossError as error:
             log.error("non-finite loss: %s; nothing is pushed", error)
             self._client.report(self._iteration, "non-finite loss", str(error))
@@ -152,16 +163,19 @@ class WorkerSession:
             time.sleep(pause)
             pause = min(2 * pause, 2.0)
 
+    def _is_trained(self, ticket: Ticket) -> bool:
+        """Tell whether the update of this very round is at hand."""
+        return self._update is not None and self._update.iteration == ticket.iteration
+
     def _train(self, ticket: Ticket) -> Update:
         """Train on the newest global model; the update is on disk before it is pushed."""
-        if self._round != ticket.iteration - 1:
-            self._adopt(self._client.get_model(None))
         log.info("round %d, attempt %d: training %d steps", ticket.iteration, ticket.attempt, self._plan.steps)
         self._phase = "training"
         losses = []
 
         def on_step(record: StepRecord) -> None:
             self._check(self._heartbeat.state)
+            self._leave.check()
             losses.append(record.loss)
             self._progress.on_step(record)
 

@@ -8,9 +8,7 @@ import hashlib
 import logging
 import os
 import secrets
-import signal
 import socket
-import sys
 import zlib
 from pathlib import Path
 from typing import Callable, List, Optional, Tuple
@@ -26,6 +24,7 @@ from cross_silo.launch.proc import is_alive, start_time
 from cross_silo.launch.ready import write_ready
 from cross_silo.launch.record import read_json, write_json
 from cross_silo.protocol.client import AggregationClient, JobInfo
+from cross_silo.training.leave import Leave
 from cross_silo.training.progress import Progress
 from cross_silo.training.session import RoundPlan, WorkerSession
 from cross_silo.training.trainer import LocalTrainer
@@ -63,7 +62,7 @@ def main(argv: Optional[List[str]] = None, build: Optional[BuildTrainer] = None)
     federated = load_federated(arguments.yaml_config)
     manifest = read_manifest(arguments.dataset_dir)
     model = with_client_settings(load_model(arguments.config), federated.client)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    leave = Leave().on_sigterm()
 
     worker = secrets.token_hex(8)
     node = f"{socket.gethostname()}:{os.getpid()}"
@@ -106,6 +105,7 @@ def main(argv: Optional[List[str]] = None, build: Optional[BuildTrainer] = None)
             kinds=trainer.kinds(),
         ),
         lease=lease,
+        leave=leave,
     )
     write_ready(role_dir, arguments.http_server_address)
     log.info("silo %s (%d images) takes part in job %s", arguments.silo, trainer.num_samples, federated.fl_name)
