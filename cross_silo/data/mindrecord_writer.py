@@ -146,6 +146,8 @@ def _write_shard(
     writer.add_schema(SCHEMA, "COCO detection")
     writer.add_index(["image_id"])
     writer.set_page_size(page_size)
+    if hasattr(writer, "_header"):
+        writer._header = _RememberedHeader(writer._header)
     rows: List[Dict[str, Any]] = []
     waiting = reported = 0
     for place, image in enumerate(images):
@@ -166,6 +168,18 @@ def _write_shard(
         sync_path(f"{path}.db")
     report(len(images) - reported)
     return asdict(tally)
+
+
+class _RememberedHeader:
+    """Stands before a complete MindRecord header, which parses its schema anew at each of four looks a record."""
+
+    def __init__(self, header: Any) -> None:
+        self._header = header
+        self.schema = header.schema
+        self.blob_fields = header.blob_fields
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._header, name)
 
 
 def _write(writer: Any, rows: List[Dict[str, Any]]) -> None:
