@@ -180,7 +180,9 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+    # Nothing redirected: forked writers must not meet a stream that another thread has locked.
+    quiet = {"disable": not console.is_terminal, "redirect_stdout": False, "redirect_stderr": False}
+    with Progress(*columns, console=console, **quiet) as progress:
         rows = [convert(args, job, progress) for job in jobs]
     if args.json:
         print(json.dumps({"silos": rows}))

@@ -28,6 +28,7 @@ def test_prints_both_rates_and_their_ratio(tmp_path):
     rates = summary["images_per_second"]
     assert set(rates) == {"reading alone", "row by row", "converter"}
     assert abs(summary["ratio"] - rates["converter"] / rates["row by row"]) < 0.02
+    assert set(summary["cpu_seconds"]) == set(rates)
     assert summary["images"] == 300
     assert list(tmp_path.iterdir()) == []
 
