@@ -173,6 +173,13 @@ def build_trainer(model: Model, manifest: Manifest, arguments: argparse.Namespac
     loader = TrainingLoader(
         arguments.dataset_dir, detector.train_transforms(), config.batch_size, config.num_gts, seed=config.seed + stream
     )
+    if loader.most_boxes > config.num_gts:
+        log.warning(
+            "num_gts is %d, but an image of %s has %d boxes: those beyond are left out of the training",
+            config.num_gts,
+            arguments.dataset_dir,
+            loader.most_boxes,
+        )
     return MindSporeTrainer(detector, detector.build_network(), loader, config, stream)
 
 
