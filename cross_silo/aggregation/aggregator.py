@@ -158,7 +158,7 @@ class Aggregator:
         failed = rounds.verdict(iteration, attempt)
         if failed is not None:
             return failed
-        if rounds.state in ENDED:
+        if rounds.state in ENDED and rounds.phase != CLOSING:
             return f"the job is {rounds.state}" + (f": {rounds.reason}" if rounds.reason else "")
         if worker and not any(member.worker == worker for member in rounds.participants.values()):
             return f"this worker is not in round {iteration} attempt {rounds.attempt}"

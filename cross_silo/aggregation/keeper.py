@@ -52,6 +52,7 @@ class Keeper:
         self._begin_anew = begin_anew
         self._clock = clock
         self._told: Standing = {}
+        self._ended = False
         self._beat_at = clock() - BEAT_SECONDS
         self._to_prune = True
         self._lock = threading.Lock()
@@ -69,12 +70,18 @@ class Keeper:
     def step(self) -> None:
         """Do what is due."""
         with self._lock:
-            self._record(self._aggregator.take_records())
+            records = self._aggregator.take_records()
             due = self._clock() - self._beat_at >= BEAT_SECONDS
             if due:
                 self._beat_at = self._clock()
                 self._store.call(lambda s: (s.beat(ROLE, self._node, self._info), s.touch()), None)
-            self._tell(due)
+            standing = self._standing()
+            if standing != self._told or due or records:
+                self._tell(standing)  # before the records: a Redis that lost some gets all of them in order
+            self._record(records)
+            if standing["state"] in ENDED and not self._ended:
+                reason = standing["reason"]
+                self._ended = self._store.call(lambda s: (s.end(standing["state"], reason), True)[1], False)
             for command, payload in self._store.call(lambda s: s.take_requests(), []):
                 self._obey(command, payload)
 
@@ -89,6 +96,7 @@ class Keeper:
         fields = {**self._job.fields(), **standing, "state": state, "reason": ""}
         if self._store.call(lambda s: (s.begin(fields), True)[1], False):
             self._told = standing
+            self._ended = False
 
     def _record(self, records: List[Record]) -> None:
         self._journal.write(records)
@@ -96,11 +104,8 @@ class Keeper:
         if self._to_prune and self._prune():
             self._to_prune = False
 
-    def _tell(self, always: bool) -> None:
-        """Update the job's fields where they changed; begin anew where Redis lost them."""
-        standing = self._standing()
-        if standing == self._told and not always:
-            return
+    def _tell(self, standing: Standing) -> None:
+        """Update the job's fields; begin anew where Redis lost them."""
         ended = standing["state"] in ENDED
         fields = {name: value for name, value in standing.items() if not (ended and name in ("state", "reason"))}
         known = self._store.call(lambda s: s.update(**fields), None)
@@ -108,11 +113,9 @@ class Keeper:
             self._told = standing
         elif known is False:
             log.warning("Redis lost the job's record: writing it again")
+            self._store.call(lambda s: s.clear(), None)  # a record may have come in since
             self.begin()
             self._journal.redis_was_emptied()
-            self._journal.write([])
-        if ended:
-            self._store.call(lambda s: s.end(standing["state"], standing["reason"]), None)
 
     def _standing(self) -> Standing:
         with self._aggregator.changed:

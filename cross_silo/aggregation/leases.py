@@ -54,7 +54,8 @@ class Leases:
         self.seconds = seconds
         self._store = store
         self._names = names
-        self._most = most
+        self.most = most
+        """Silos that may take part at once."""
         self._clock = clock
         self._lock = threading.Lock()
         self._leases: Dict[str, Lease] = {}
@@ -71,9 +72,9 @@ class Leases:
             holder = live.get(silo)
             if holder is not None and holder.worker != worker:
                 raise _taken(silo, holder.info, holder.ends - self._clock())
-            if holder is None and len(live) >= self._most:
+            if holder is None and len(live) >= self.most:
                 raise LeaseRefusedError(
-                    403, f"silo {silo!r} is one too many: {', '.join(sorted(live))} take part, {self._most} expected"
+                    403, f"silo {silo!r} is one too many: {', '.join(sorted(live))} take part, {self.most} expected"
                 )
             self._leases[silo] = Lease(silo, worker, self._clock() + self.seconds, dict(info))
         granted, other, left = self._store.call(

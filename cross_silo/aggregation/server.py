@@ -100,6 +100,7 @@ class Server:
         config = changed_settings(self.job.config, changes)
         with self.aggregator.paused("a new instance of the job begins"):
             self.job.begin_anew(config, new_instance(), self.aggregator.models.tensors)
+            self._leases.most = config.num_silos
             self.aggregator.begin_anew(self._rounds(1))
 
     def run(self) -> int:
@@ -110,6 +111,7 @@ class Server:
         self._keeper.begin()
         if self._interrupted:
             self._journal.write([interrupted_record(self._interrupted)])
+        self._keeper.step()  # be known as a member before anybody is told that this one serves
         self._service.start()
         for thread in threads:
             thread.start()
