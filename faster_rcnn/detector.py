@@ -103,7 +103,9 @@ class FasterRCNN:
 
 
 OWN_PART = re.compile(r"(fpn|rpn|box_head)\.")
-CONV = re.compile(r"(conv1|layer[1-4]\.\d+\.(conv[1-3]|downsample))\.(weight|norm\.\w+)")
+CONV = re.compile(
+    r"(conv1|layer[1-4]\.\d+\.(conv[1-3]|downsample))\.(weight|norm\.(gamma|beta|moving_mean|moving_variance))"
+)
 NORM_NAMES = {
     "weight": "gamma",
     "bias": "beta",

@@ -13,9 +13,9 @@ from faster_rcnn.layers import Conv
 class PointwiseParameters(nn.Cell):
     """Weight and bias of a 1x1 convolution that is run together with another one."""
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, std: float) -> None:
         super().__init__()
-        self.weight = Parameter(initializer(Normal(0.01), (out_channels, in_channels, 1, 1)), name="weight")
+        self.weight = Parameter(initializer(Normal(std), (out_channels, in_channels, 1, 1)), name="weight")
         self.bias = Parameter(initializer(Zero(), (out_channels,)), name="bias")
 
     def construct(self) -> Tuple[Tensor, Tensor]:
@@ -30,8 +30,9 @@ class RPNHead(nn.Cell):
         super().__init__()
         self.anchors = anchors
         self.conv = Conv(channels, channels, 3, norm=norm, init=Normal(0.01) if norm == "" else None)
-        self.cls = PointwiseParameters(channels, anchors)
-        self.bbox = PointwiseParameters(channels, 4 * anchors)
+        std = channels**-0.5  # scaled with the width, as in the box head
+        self.cls = PointwiseParameters(channels, anchors, std)
+        self.bbox = PointwiseParameters(channels, 4 * anchors, std / 10)
         self.conv2d = ops.Conv2D(5 * anchors, 1)
         self.bias_add = ops.BiasAdd()
 

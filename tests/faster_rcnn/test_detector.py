@@ -1,0 +1,146 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cross_silo.config.model import load_model, make_detector
+from cross_silo.data.transforms import Sample, apply
+from cross_silo.detector import InputSize, find_detector
+from cross_silo.errors import UserError
+from faster_rcnn import Detector
+from faster_rcnn.detector import map_pretrained
+from faster_rcnn.settings import Settings
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return make_detector(load_model(CONFIGS / "faster_rcnn_tiny.yaml"), 3)
+
+
+def test_is_found_without_mindspore():
+    code = (
+        "import sys; from cross_silo.detector import find_detector; find_detector('faster_rcnn'); "
+        "sys.exit('mindspore' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=CONFIGS.parent, check=False).returncode == 0
+    assert find_detector("faster_rcnn") is Detector
+
+
+@pytest.mark.parametrize("name", ["faster_rcnn_tiny", "faster_rcnn_r18_demo", "faster_rcnn_r50_fpn"])
+def test_configs_are_valid(name):
+    make_detector(load_model(CONFIGS / f"{name}.yaml"), 3)
+
+
+@pytest.mark.parametrize(("height", "width", "key"), [(100, 96, "img_height"), (96, 0, "img_width")])
+def test_refuses_a_size_that_the_strides_do_not_divide(height, width, key):
+    with pytest.raises(UserError, match=f"^{key}: .*multiple of 32"):
+        Detector(Settings(), InputSize(3, height, width, 2, 2, 8))
+
+
+def test_refuses_no_classes():
+    with pytest.raises(UserError, match="^num_classes: "):
+        Detector(Settings(), InputSize(0, 64, 64, 2, 2, 8))
+
+
+def test_noise_has_a_number_for_each_anchor_and_candidate(tiny):
+    anchors = 3 * (8 * 8 + 4 * 4 + 2 * 2)
+    assert tiny.noise_size == anchors + 32 + 8
+    cell = tiny.training_cell(tiny.build_network())
+    assert cell.num_anchors + cell.proposals.max_num + 8 == tiny.noise_size
+
+
+def test_learns_to_find_a_square(tiny):
+    """One class a colour, on plain ground; a few dozen steps overfit one batch."""
+    import mindspore
+    from mindspore import Tensor, nn, ops
+
+    mindspore.set_seed(1)
+    rng = np.random.default_rng(0)
+    images = np.full((2, 64, 64, 3), 40, np.uint8)
+    boxes, labels, valid = np.zeros((2, 8, 4), np.float32), np.zeros((2, 8), np.int32), np.zeros((2, 8), np.int32)
+    for i, (x, y, side, label) in enumerate(((8, 10, 24, 0), (30, 24, 28, 2))):
+        images[i, y : y + side, x : x + side, label] = 250
+        boxes[i, 0], labels[i, 0], valid[i, 0] = (x, y, x + side, y + side), label, 1
+    network = tiny.build_network()
+    cell = tiny.training_cell(network)
+    assert len(cell.trainable_params()) == len(network.trainable_params())
+    optimizer = nn.Momentum(network.trainable_params(), 0.02, 0.9)
+    gradient = ops.value_and_grad(cell, None, optimizer.parameters, has_aux=True)
+
+    class Step(nn.Cell):
+        def __init__(self):
+            super().__init__(auto_prefix=False)
+            self.cell = cell
+
+        def construct(self, *inputs):
+            losses, gradients = gradient(*inputs)
+            optimizer(gradients)
+            return losses
+
+    step = Step().set_train()
+    totals = []
+    for _ in range(100):
+        noise = rng.random((2, tiny.noise_size), dtype=np.float32)
+        losses = step(*(Tensor(array) for array in (images, boxes, labels, valid, noise)))
+        assert len(losses) == 1 + len(tiny.loss_names)
+        totals.append(float(losses[0]))
+    assert np.mean(totals[-5:]) < 0.5 * totals[0]
+
+    network.set_train()
+    found = tiny.predictor(network)(images)
+    assert network.training
+    for i, (box, score, label) in enumerate(found):
+        assert score[0] > 0.5 and label[0] == labels[i, 0]
+        np.testing.assert_allclose(box[0], boxes[i, 0], atol=6)
+
+
+def test_transforms_fit_the_input():
+    rng = np.random.default_rng(0)
+    settings = Settings(flip_ratio=1.0, brightness=0.2)
+    detector = Detector(settings, InputSize(3, 64, 96, 2, 2, 8))
+    box = np.array([[10, 0, 30, 20]], np.float32)
+
+    def sample():
+        return Sample(np.zeros((40, 60, 3), np.uint8), box.copy(), np.zeros(1, np.int32), np.zeros(1, bool))
+
+    flipped = apply(detector.train_transforms(), sample(), rng)
+    plain = apply(detector.eval_transforms(), sample(), rng)
+    assert flipped.image.shape == plain.image.shape == (64, 96, 3)
+    np.testing.assert_allclose(plain.boxes, box * 1.6, rtol=1e-5)
+    np.testing.assert_allclose(flipped.boxes, [[96 - 48, 0, 96 - 16, 32]], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        ("conv1.weight", "backbone.conv1.weight"),
+        ("backbone.conv1.weight", "backbone.conv1.weight"),
+        ("bn1.gamma", "backbone.conv1.norm.gamma"),
+        ("bn1.running_var", "backbone.conv1.norm.moving_variance"),
+        ("layer1.0.bn2.weight", "backbone.layer1.0.conv2.norm.gamma"),
+        ("layer3.5.conv3.weight", "backbone.layer3.5.conv3.weight"),
+        ("layer1.0.down_sample_layer.0.weight", "backbone.layer1.0.downsample.weight"),
+        ("layer1.0.down_sample_layer.1.moving_mean", "backbone.layer1.0.downsample.norm.moving_mean"),
+        ("layer2.0.down_sample.1.beta", "backbone.layer2.0.downsample.norm.beta"),
+        ("backbone.layer2.0.downsample.1.bias", "backbone.layer2.0.downsample.norm.beta"),
+        ("backbone.layer2.0.downsample.norm.gamma", "backbone.layer2.0.downsample.norm.gamma"),
+        ("rpn.conv.weight", "rpn.conv.weight"),
+        ("box_head.fc1.bias", "box_head.fc1.bias"),
+        ("end_point.weight", None),
+        ("fc.bias", None),
+        ("global_step", None),
+        ("moments.layer1.0.conv1.weight", None),
+        ("bn1.num_batches_tracked", None),
+    ],
+)
+def test_map_pretrained(theirs, ours):
+    assert map_pretrained(theirs) == ours
+
+
+def test_own_names_map_to_themselves(tiny):
+    for parameter in tiny.build_network().get_parameters():
+        assert tiny.map_pretrained(parameter.name) == parameter.name
