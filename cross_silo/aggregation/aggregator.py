@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Callable, Dict, Iterator, List, Mapping, Optional
 
 import numpy as np
@@ -15,7 +15,7 @@ from cross_silo.aggregation.averaging import NonFiniteAverageError, Tensors, Wei
 from cross_silo.aggregation.journal import Record, round_record
 from cross_silo.aggregation.leases import Leases
 from cross_silo.aggregation.models import ModelStore, Reading
-from cross_silo.aggregation.rounds import CLOSING, ENDED, RUNNING, Answer, Key, Rounds
+from cross_silo.aggregation.rounds import CLOSING, ENDED, FINISHED, RUNNING, Answer, Key, Rounds
 from cross_silo.protocol import headers
 from cross_silo.protocol.schema import NEWEST, OUT_OF_TIME
 
@@ -35,6 +35,10 @@ class ModelAnswer:
     verdict: str
     reason: str = ""
     reading: Optional[Reading] = None
+    settle: Optional[Callable[[], bool]] = None
+    """Where the model's checkpoint is still being written: waits for it; False: the round failed after all."""
+    status: Mapping[str, str] = field(default_factory=dict)
+    """Headers that hold once the answer is settled."""
 
 
 class Aggregator:
@@ -54,7 +58,7 @@ class Aggregator:
         self.models = models
         self.changed = threading.Condition()
         """Guards ``rounds``; notified whenever they change."""
-        self._sum = WeightedSum()
+        self._sum = WeightedSum(lambda: models.draft(DRAFT_SECONDS))
         self._save = save
         self._clock = clock
         self._averaged_at = 0.0
@@ -77,11 +81,6 @@ class Aggregator:
             answer = self.rounds.join(silo, worker, lease.node if lease is not None else "", samples)
             self.changed.notify_all()
         return answer
-
-    def is_member(self, silo: str, worker: str) -> bool:
-        """Tell whether this worker is in the round in progress."""
-        with self.changed:
-            return self.rounds.is_member(silo, worker)
 
     def may_push(self, silo: str, worker: str, iteration: int, attempt: Optional[int]) -> Answer:
         """Tell whether an update would be taken."""
@@ -109,9 +108,10 @@ class Aggregator:
         try:
             self._add(key, silo, update, loss, stats)
         except (NonFiniteAverageError, TimeoutError) as error:
-            with self.changed:
-                if key == self.rounds.key:
-                    self._fail(str(error))
+            self._fail(key, str(error))
+        except Exception as error:
+            log.exception("adding the update of %s", silo)
+            self._fail(key, f"the update of {silo} cannot be added: {error}")
         return answer
 
     def _add(self, key: Key, silo: str, update: Tensors, loss: float, stats: Mapping[str, float]) -> None:
@@ -121,7 +121,9 @@ class Aggregator:
                 if key != self.rounds.key:
                     return
                 last_of = self.rounds.total_samples if self.rounds.is_last() else None
-            self._sum.add(key, self.models.draft(DRAFT_SECONDS).tensors, update, last_of)
+            self._sum.add(key, update, last_of)
+            if last_of is not None:
+                self.models.stamp(self._sum.place, key[0])
             with self.changed:
                 if self.rounds.added(key, silo, loss, stats):
                     self._averaged_at = self._clock()
@@ -145,10 +147,26 @@ class Aggregator:
                 reason = self._failure(iteration, attempt, worker)
                 if reason:
                     return ModelAnswer(headers.FAILED, reason)
+                if rounds.phase == CLOSING and wait > 0:
+                    return self._early(rounds)
                 left = deadline - self._clock()
                 if left <= 0:
                     return ModelAnswer(headers.PENDING, f"The model is not ready yet for iteration {iteration}")
                 self.changed.wait(left)
+
+    def _early(self, rounds: Rounds) -> ModelAnswer:
+        """Give out the new model while its checkpoint is written: the end of the reply waits for the verdict."""
+        key = rounds.key
+
+        def settle() -> bool:
+            with self.changed:
+                self.changed.wait_for(lambda: rounds.key != key)
+                return rounds.good_rounds >= key[0]
+
+        finishes = key[0] == rounds.last_iteration and rounds.state == RUNNING
+        state = FINISHED if finishes else rounds.state
+        status = {headers.STATE: state, headers.ITERATION: str(key[0] + 1), headers.ATTEMPT: "1"}
+        return ModelAnswer(headers.GOOD, "", self.models.read_draft(self._sum.place, key[0]), settle, status)
 
     def _failure(self, iteration: int, attempt: Optional[int], worker: str) -> str:
         """Say why the round that a client waits for cannot become good for it; empty where it can."""
@@ -221,24 +239,27 @@ class Aggregator:
 
     def close_round(self) -> None:
         """Save the complete round's model and make it the good one; without a checkpoint the round fails."""
-        iteration = self.rounds.iteration
+        key = self.rounds.key
         began = self._clock()
+        model = self._sum.place
         try:
-            draft = self.models.draft(DRAFT_SECONDS)
-            path = self._save(iteration, draft.tensors)
+            path = self._save(key[0], model.tensors)
         except Exception as error:
-            log.exception("checkpoint of round %d", iteration)
-            with self.changed:
-                self._fail(f"its checkpoint cannot be written: {getattr(error, 'strerror', None) or error}")
+            if not isinstance(error, OSError):
+                log.exception("checkpoint of round %d", key[0])
+            self._fail(key, f"its checkpoint cannot be written: {getattr(error, 'strerror', None) or error}")
             return
         with self.changed:
-            self.models.publish(draft, iteration)
+            self.models.publish(model, key[0])
             self.rounds.succeed()
             self._noted(path, self._clock() - began)
 
-    def _fail(self, reason: str) -> None:
-        self.rounds.fail(reason)
-        self._noted()
+    def _fail(self, key: Key, reason: str) -> None:
+        """Fail round ``key`` if it is still in progress."""
+        with self.changed:
+            if key == self.rounds.key:
+                self.rounds.fail(reason)
+                self._noted()
 
     def _noted(self, checkpoint: str = "", checkpoint_seconds: float = 0.0) -> None:
         """Turn ended attempts into records and wake whoever waits; the caller holds :attr:`changed`."""

@@ -7,11 +7,12 @@ that stay in the processor's cache.
 from __future__ import annotations
 
 import threading
-from typing import Mapping, Optional
+from typing import Callable, Mapping, Optional
 
 import numpy as np
 
 from cross_silo.aggregation.rounds import Key
+from cross_silo.protocol.layout import ModelMessage as Place
 
 PIECE = 65_536
 """Values of a tensor worked on at a time: with the update's they fill half a megabyte."""
@@ -55,23 +56,29 @@ def add_and_divide(total: Tensors, update: Tensors, first: bool, samples: int) -
 class WeightedSum:
     """The sum of one round's updates at a time. Whoever calls a method holds :attr:`lock`."""
 
-    def __init__(self) -> None:
+    def __init__(self, place: Callable[[], Place]) -> None:
+        """Args: ``place`` finds memory for a round's sum."""
         self.lock = threading.Lock()
         """To be held from asking whether an update is the last to noting that it is in the sum."""
+        self.place: Optional[Place] = None
+        """Where the sum is, and the mean once the last update is in."""
+        self._find_place = place
         self._key: Optional[Key] = None
 
-    def add(self, key: Key, out: Tensors, update: Tensors, last_of: Optional[int]) -> None:
-        """Add one update of round ``key`` to ``out``; the first one of a round begins its sum.
+    def add(self, key: Key, update: Tensors, last_of: Optional[int]) -> None:
+        """Add one update of round ``key``; the first one of a round begins its sum.
 
         Args:
             last_of: all samples of the round where this update is the last one; the sum becomes the mean.
         """
         first = key != self._key
-        self._key = key
+        if first:
+            self.place = self._find_place()
+            self._key = key
         if last_of is None:
-            add(out, update, first)
+            add(self.place.tensors, update, first)
         else:
-            add_and_divide(out, update, first, last_of)
+            add_and_divide(self.place.tensors, update, first, last_of)
 
     def reset(self) -> None:
         """Let the next update begin a sum, whatever its round's number."""

@@ -24,7 +24,7 @@ class Reading:
         self._store = store
         self._message = message
         self.round = round
-        """The good round that made it."""
+        """The round that made it."""
 
     @property
     def buffer(self) -> memoryview:
@@ -56,10 +56,11 @@ class ModelStore:
         """Take the model that a job begins with; tensors of any shape."""
         for name, out in self._current.tensors.items():
             out[:] = weights[name].reshape(-1)
-        self.publish(self._current, round)
+        self.renumber(round)
 
     def renumber(self, round: int) -> None:
         """Call the good model that of ``round``."""
+        self.stamp(self._current, round)
         self.publish(self._current, round)
 
     @property
@@ -80,8 +81,16 @@ class ModelStore:
     def read(self) -> Reading:
         """Begin to read the good model."""
         with self._changed:
-            self._readers[id(self._current)] = self._readers.get(id(self._current), 0) + 1
-            return Reading(self, self._current, self._round)
+            return self._reading(self._current, self._round)
+
+    def read_draft(self, message: ModelMessage, round: int) -> Reading:
+        """Begin to read a model that is complete and stamped, but not the good one yet."""
+        with self._changed:
+            return self._reading(message, round)
+
+    def _reading(self, message: ModelMessage, round: int) -> Reading:
+        self._readers[id(message)] = self._readers.get(id(message), 0) + 1
+        return Reading(self, message, round)
 
     def close(self, message: ModelMessage) -> None:
         """End one reading."""
@@ -90,7 +99,7 @@ class ModelStore:
             self._changed.notify_all()
 
     def draft(self, timeout: float) -> ModelMessage:
-        """Return the message to make the next model in; the same one until it is published.
+        """Return a message to make the next model in: neither the good one nor one that somebody reads.
 
         Raises:
             TimeoutError: readers hold all others for so long.
@@ -108,9 +117,13 @@ class ModelStore:
         busy = sum(message is self._current or self._readers.get(id(message), 0) > 0 for message in self._messages)
         return busy < MAX_MESSAGES
 
-    def publish(self, message: ModelMessage, round: int) -> None:
-        """Make ``message`` the good model, of round ``round``."""
+    @staticmethod
+    def stamp(message: ModelMessage, round: int) -> None:
+        """Write into ``message`` that it is the model of round ``round``."""
         message.set("iteration", round + 1)
         message.set("timestamp", f"{int(time.time() * 1000):013d}")
+
+    def publish(self, message: ModelMessage, round: int) -> None:
+        """Make a stamped ``message`` the good model, of round ``round``."""
         with self._changed:
             self._current, self._round = message, round

@@ -154,7 +154,8 @@ class EngineRoutes:
             self._aggregator.sent(size)
 
         verdict[headers.MODEL_ROUND] = str(reading.round)
-        return Response(200, reading.buffer, headers=self._headers(**verdict), sent=sent)
+        told = {**self._headers(**verdict), **answer.status}
+        return Response(200, reading.buffer, headers=told, sent=sent, settle=answer.settle)
 
     def _no_model(self, code: int, reason: str, verdict: Mapping[str, str]) -> Response:
         told = self._headers(**verdict)

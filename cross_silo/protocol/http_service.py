@@ -27,6 +27,8 @@ STALL_SECONDS = 30.0
 """Silence of a peer in the middle of a message after which its connection is closed."""
 MAX_CONNECTIONS = 256
 MAX_DISCARD_BYTES = 8 << 20
+HELD_BYTES = 65_536
+"""End of a body that is held back until the reply is settled."""
 
 
 class HttpError(Exception):
@@ -48,6 +50,8 @@ class Response:
     headers: Mapping[str, str] = field(default_factory=dict)
     sent: Optional[Callable[[int], None]] = None
     """Called with the body bytes that left, however the sending ended."""
+    settle: Optional[Callable[[], bool]] = None
+    """Called before the end of the body is sent; False: the reply is withdrawn, the peer sees it broken off."""
 
 
 def json_response(content: Any, status: int = 200, headers: Optional[Mapping[str, str]] = None) -> Response:
@@ -281,8 +285,12 @@ class _Handler(BaseHTTPRequestHandler):
             if self.close_connection:
                 self.send_header("Connection", "close")
             self.end_headers()
-            for start in range(0, len(response.body), PIECE_BYTES):
-                piece = response.body[start : start + PIECE_BYTES]
+            free = len(response.body) if response.settle is None else max(len(response.body) - HELD_BYTES, 0)
+            while sent < len(response.body):
+                if sent == free and response.settle is not None and not response.settle():
+                    raise ConnectionAbortedError("the reply is withdrawn")
+                end = free if sent < free else len(response.body)
+                piece = response.body[sent : min(sent + PIECE_BYTES, end)]
                 self.wfile.write(piece)
                 sent += len(piece)
             if unread:

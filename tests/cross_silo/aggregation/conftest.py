@@ -36,6 +36,8 @@ class ServedJob:
     def __init__(self, store, directory: Path, config: FederatedConfig) -> None:
         self.store = store
         self.disk_error = None
+        self.disk = threading.Event()
+        self.disk.set()
         self.job = Job(config, WEIGHTS, CheckpointInfo(classes=("cat", "dog")), directory, "i_test")
         guarded = GuardedStore(store)
         self.leases = Leases(guarded, config.lease, config.silo_names, config.num_silos, time.monotonic)
@@ -58,6 +60,7 @@ class ServedJob:
         return self.aggregator.rounds
 
     def save(self, round, tensors):
+        assert self.disk.wait(20)
         if self.disk_error is not None:
             raise self.disk_error
         return self.job.save(round, tensors)

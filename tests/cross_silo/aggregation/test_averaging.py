@@ -1,5 +1,7 @@
 """FedAvg against numpy's weighted mean in float64."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -19,10 +21,15 @@ def blank():
     return {name: np.full(size, np.nan, np.float32) for name, size in SIZES.items()}
 
 
-def mean_of(summed, key, total, silos):
+def summed_in(total):
+    """A sum whose memory is ``total``."""
+    return WeightedSum(lambda: SimpleNamespace(tensors=total))
+
+
+def mean_of(summed, key, silos):
     for i, (_, _, update) in enumerate(silos):
         last = sum(n for _, n, _ in silos) if i == len(silos) - 1 else None
-        summed.add(key, total, update, last)
+        summed.add(key, update, last)
 
 
 @pytest.mark.parametrize("sizes", [(7,), (10, 30), (1, 65_535, 123), (3, 3, 3, 3, 3)])
@@ -30,7 +37,7 @@ def test_equals_numpy(sizes):
     rng = np.random.default_rng(len(sizes))
     silos = [(weights, samples, update) for samples in sizes for weights, update in [pushed(rng, samples)]]
     total = blank()
-    mean_of(WeightedSum(), (1, 1), total, silos)
+    mean_of(summed_in(total), (1, 1), silos)
     for name in SIZES:
         stacked = np.stack([weights[name] for weights, _, _ in silos]).astype(np.float64)
         expected = np.average(stacked, axis=0, weights=sizes)
@@ -39,35 +46,38 @@ def test_equals_numpy(sizes):
 
 def test_a_repeated_attempt_begins_its_own_sum():
     rng = np.random.default_rng(0)
-    summed, total = WeightedSum(), blank()
-    summed.add((1, 1), total, pushed(rng, 5)[1], None)
+    total = blank()
+    summed = summed_in(total)
+    summed.add((1, 1), pushed(rng, 5)[1], None)
     weights, update = pushed(rng, 4)
-    mean_of(summed, (1, 2), total, [(weights, 4, update)])
+    mean_of(summed, (1, 2), [(weights, 4, update)])
     np.testing.assert_allclose(total["a"], weights["a"], rtol=1e-6)
 
 
 def test_reset_begins_a_sum_though_the_round_has_the_same_number():
     rng = np.random.default_rng(0)
-    summed, total = WeightedSum(), blank()
-    summed.add((1, 1), total, pushed(rng, 5)[1], None)
+    total = blank()
+    summed = summed_in(total)
+    summed.add((1, 1), pushed(rng, 5)[1], None)
     summed.reset()
     weights, update = pushed(rng, 4)
-    mean_of(summed, (1, 1), total, [(weights, 4, update)])
+    mean_of(summed, (1, 1), [(weights, 4, update)])
     np.testing.assert_allclose(total["a"], weights["a"], rtol=1e-6)
 
 
 def test_a_sum_beyond_float32_is_told():
     update = {name: np.full(size, 1e38, np.float32) for name, size in SIZES.items()}
-    summed, total = WeightedSum(), blank()
+    total = blank()
+    summed = summed_in(total)
     for _ in range(3):
-        summed.add((1, 1), total, update, None)
+        summed.add((1, 1), update, None)
     with pytest.raises(NonFiniteAverageError, match="tensor 'a' is beyond float32"):
-        summed.add((1, 1), total, update, 4)
+        summed.add((1, 1), update, 4)
 
 
 def test_large_finite_means_pass():
     """The sum over a piece overflows though each mean is finite."""
     update = {name: np.full(size, 3e38, np.float32) for name, size in SIZES.items()}
     total = blank()
-    WeightedSum().add((1, 1), total, update, 1)
+    summed_in(total).add((1, 1), update, 1)
     assert np.isfinite(total["a"]).all()

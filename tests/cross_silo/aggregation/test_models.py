@@ -32,10 +32,20 @@ def test_a_draft_does_not_touch_the_good_model(models):
     draft = models.draft(1)
     for view in draft.tensors.values():
         view[:] = 9
-    assert models.draft(1) is draft
     assert values(models.read()) == {"a": [1, 1, 1, 1], "b": [2]}
+    models.stamp(draft, 8)
     models.publish(draft, 8)
     assert values(models.read()) == {"a": [9] * 4, "b": [9]}
+    assert decode(models.read().buffer, "ResponseGetModel")["iteration"] == 9
+
+
+def test_a_draft_that_is_read_is_no_draft_any_more(models):
+    draft = models.draft(1)
+    reading = models.read_draft(draft, 8)
+    other = models.draft(1)
+    assert other is not draft
+    reading.close()
+    assert models.draft(1) is draft
 
 
 def test_a_model_that_is_read_is_not_overwritten(models):

@@ -197,6 +197,48 @@ def test_a_full_disk_fails_the_round_and_keeps_the_good_model(served, tmp_path):
         np.testing.assert_allclose(replies[0].weights[name], values, rtol=1e-6, atol=1e-6)
 
 
+@pytest.fixture
+def slow_disk(served):
+    """Both updates are in and both clients ask for the model while the disk takes its time; yields their replies."""
+    served.disk.clear()
+    clients = [served.client(0), served.client(1)]
+    pushed = updates(served.models.tensors, 4)
+    for client, ticket, weights, samples in zip(clients, start(clients), pushed, SAMPLES):
+        assert client.push(ticket, weights, samples, 0.5, {}).accepted
+    replies = []
+    asking = [threading.Thread(target=lambda c=client: replies.append(c.get_model(1, wait=20))) for client in clients]
+    for thread in asking:
+        thread.start()
+    time.sleep(0.3)
+    assert replies == []
+    yield pushed, replies, asking
+    served.disk.set()
+
+
+def test_no_model_is_complete_before_its_checkpoint(served, slow_disk, tmp_path):
+    pushed, replies, asking = slow_disk
+    assert served.client(0).get_model(None).round == 0
+    assert served.client(0).get_model(1).verdict == "pending"
+    assert list_checkpoints(tmp_path, "job") == []
+    served.disk.set()
+    for thread in asking:
+        thread.join(timeout=10)
+    assert [(reply.verdict, reply.round, reply.state) for reply in replies] == [("good", 1, "running")] * 2
+    for name, values in weighted_mean(pushed).items():
+        np.testing.assert_allclose(replies[0].weights[name], values, rtol=1e-6, atol=1e-6)
+
+
+def test_a_model_whose_checkpoint_fails_is_withdrawn(served, slow_disk):
+    _, replies, asking = slow_disk
+    served.disk_error = OSError(errno.EROFS, "Read-only file system")
+    served.disk.set()
+    for thread in asking:
+        thread.join(timeout=10)
+    reason = "round 1 attempt 1 failed: its checkpoint cannot be written: Read-only file system"
+    assert [(reply.verdict, reply.reason, reply.weights) for reply in replies] == [("failed", reason, None)] * 2
+    assert served.client(0).get_model(None).round == 0
+
+
 def test_a_waiter_hears_at_once_that_its_round_failed(served):
     clients = [served.client(0), served.client(1)]
     tickets = start(clients)

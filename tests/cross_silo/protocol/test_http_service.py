@@ -27,6 +27,8 @@ class Routes:
             ("POST", "/upload"): self.upload,
             ("GET", "/large"): lambda request: Response(200, memoryview(bytes(3 << 20)), sent=self.sent.append),
             ("GET", "/slow"): self.slow,
+            ("GET", "/good"): lambda request: self.settled(True),
+            ("GET", "/withdrawn"): lambda request: self.settled(False),
             ("GET", "/fault"): lambda request: 1 // 0,
         }
 
@@ -34,6 +36,9 @@ class Routes:
         content = bytearray(request.length)
         request.read_into(memoryview(content))
         return json_response({"sum": sum(content)})
+
+    def settled(self, good):
+        return Response(200, bytes(3 << 20), sent=self.sent.append, settle=lambda: self.go_on.wait(10) and good)
 
     def slow(self, request):
         self.entered.set()
@@ -138,6 +143,24 @@ def test_the_end_of_sending_is_told_once(service, routes):
     while not routes.sent and time.monotonic() < deadline:
         time.sleep(0.01)
     assert routes.sent == [3 << 20]
+
+
+def test_the_end_of_a_reply_waits_until_it_is_settled(service, routes):
+    answers = []
+    asking = threading.Thread(target=lambda: answers.append(ask(service, "GET", "/good")))
+    asking.start()
+    time.sleep(0.2)
+    assert answers == []
+    routes.go_on.set()
+    asking.join(timeout=5)
+    assert answers == [(200, bytes(3 << 20))]
+
+
+def test_a_withdrawn_reply_is_broken_off(service, routes):
+    routes.go_on.set()
+    with pytest.raises(http.client.IncompleteRead) as error:
+        ask(service, "GET", "/withdrawn")
+    assert 0 < error.value.expected <= http_service.HELD_BYTES
 
 
 def test_the_end_is_told_when_the_peer_leaves(service, routes):
