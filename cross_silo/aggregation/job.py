@@ -122,12 +122,13 @@ class Job:
         )
         try:
             aside.mkdir(exist_ok=True)
-            self.save(0, tensors)
+            initial = self.save(0, tensors)
         except OSError:
             self.instance, self.info = before
             raise
         for _, path in earlier:
-            path.rename(aside / path.name)
+            if str(path) != initial:  # an earlier round 0 of the same second has been replaced
+                path.rename(aside / path.name)
         self.config = config
         self.started = time.time()
 

@@ -34,6 +34,8 @@ from cross_silo.launch.ready import read_ready
 from cross_silo.protocol.client import AggregationClient
 
 SAMPLES = 64
+WARM_UP = 4
+"""Rounds left out: until then memory is touched for the first time, and checkpoints are added rather than replaced."""
 PIECE = 4 << 20
 HOST = "127.0.0.1"
 
@@ -43,7 +45,7 @@ def parse(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--params", type=int, default=41_088_002, help="float32 parameters of the model")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=5, help="the median counts; a first one more is left out")
+    parser.add_argument("--rounds", type=int, default=7, help="the median counts")
     parser.add_argument("--work_dir", help="where checkpoints are written for a while; default: TMPDIR")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     args = parser.parse_args(argv)
@@ -173,7 +175,7 @@ def measure_floor(args: argparse.Namespace) -> List[float]:
     server = context.Process(target=serve_floor, args=(args.params, args.workers, port), daemon=True)
     server.start()
     try:
-        return run_workers(args, floor_worker, (args.params, args.rounds + 1, port.get(timeout=60)))[0]
+        return run_workers(args, floor_worker, (args.params, args.rounds + WARM_UP, port.get(timeout=60)))[0]
     finally:
         server.kill()
         server.join()
@@ -212,7 +214,7 @@ def our_worker(index: int, params: int, rounds: int, address: str, results: Any,
 def run_workers(
     args: argparse.Namespace, target: Callable[..., None], arguments: Tuple[Any, ...]
 ) -> Tuple[List[float], List[Dict[str, float]]]:
-    """Run workers at once; return each round's seconds (of the slowest worker, the first round left out) and more."""
+    """Run workers at once; return each round's seconds (of the slowest worker, the first rounds left out) and more."""
     context = multiprocessing.get_context("spawn")
     results: Any = context.Queue()
     barrier = context.Barrier(args.workers)
@@ -229,7 +231,7 @@ def run_workers(
             worker.join(timeout=30)
             worker.kill()
     slowest = [max(rounds) for rounds in zip(*(seconds for _, seconds, _ in told))]
-    return slowest[1:], [extra for _, _, extra in told]
+    return slowest[WARM_UP:], [extra for _, _, extra in told]
 
 
 class OurServer:
@@ -276,9 +278,9 @@ def measure_ours(args: argparse.Namespace, directory: Path, redis: str) -> Dict[
     """Return seconds of each round, memory in MB and bytes of our server and workers."""
     small = OurServer(directory, 10_000, args.workers, 1, redis)
     small.stop()
-    server = OurServer(directory, args.params, args.workers, args.rounds + 2, redis)
+    server = OurServer(directory, args.params, args.workers, args.rounds + WARM_UP + 1, redis)
     try:
-        seconds, told = run_workers(args, our_worker, (args.params, args.rounds + 1, server.address))
+        seconds, told = run_workers(args, our_worker, (args.params, args.rounds + WARM_UP, server.address))
         server_peak = memory(server.process.pid)[1]
     finally:
         server.stop()
@@ -291,8 +293,8 @@ def measure_ours(args: argparse.Namespace, directory: Path, redis: str) -> Dict[
         "worker_own_mb": max(item["own"] for item in told),
         "worker_peak_mb": max(item["peak"] for item in told),
         "worker_models": max(item["peak"] - item["own"] for item in told) / model,
-        "bytes_up": sum(item["up"] for item in told) / (args.rounds + 1),
-        "bytes_down": sum(item["down"] for item in told) / (args.rounds + 1),
+        "bytes_up": sum(item["up"] for item in told) / (args.rounds + WARM_UP),
+        "bytes_down": sum(item["down"] for item in told) / (args.rounds + WARM_UP),
     }
 
 

@@ -1,0 +1,127 @@
+"""The keeper's steps over a real Redis, each called by the test."""
+
+import time
+
+import numpy as np
+import pytest
+
+from cross_silo.aggregation.guarded_store import GuardedStore
+from cross_silo.aggregation.journal import Journal
+from cross_silo.aggregation.keeper import Keeper
+from cross_silo.checkpoint import list_checkpoints
+from cross_silo.config.federated import Evaluation
+
+MEMBER = {"host": "here", "pid": 1, "address": "127.0.0.1:6668"}
+
+
+@pytest.fixture
+def keep(serve, store, tmp_path):
+    """Make a served job with its keeper."""
+
+    def make(**settings):
+        served = serve(**settings)
+        guarded = GuardedStore(store)
+        journal = Journal(guarded, tmp_path / "metrics.json", lambda: None)
+        served.anew = []
+        served.keeper = Keeper(
+            guarded, served.aggregator, served.job, journal, MEMBER, served.anew.append, time.monotonic
+        )
+        served.keeper.begin()
+        served.keeper.step()
+        return served
+
+    return make
+
+
+def good_round(served, n):
+    """Let round ``n`` happen as far as the keeper sees it."""
+    flat = {name: np.zeros(size, np.float32) for name, size in served.job.sizes.items()}
+    served.job.save(n, flat)
+
+    def change(rounds):
+        for i in range(2):
+            rounds.join(f"silo_{i}", "", "", 5)
+            rounds.admit(f"silo_{i}", "", n, None)
+        for i in range(2):
+            rounds.participants[f"silo_{i}"].pushed = True
+        rounds.succeed()
+
+    served.aggregator.control(change)
+    served.keeper.step()
+
+
+def test_a_member_while_it_serves(keep, store):
+    served = keep()
+    assert store.members("server")["here:1"]["address"] == "127.0.0.1:6668"
+    job = store.job()
+    assert (job["instance"], job["state"], job["iteration"], job["phase"]) == ("i_test", "running", "1", "idle")
+    served.keeper.leave()
+    assert store.members("server") == {}
+
+
+def test_the_standing_follows_the_rounds(keep, store):
+    served = keep()
+    served.aggregator.control(lambda rounds: rounds.join("silo_0", "", "", 5))
+    served.keeper.step()
+    assert store.job()["phase"] == "joining"
+    good_round(served, 1)
+    assert (store.job()["iteration"], store.job()["good_rounds"]) == ("2", "1")
+    assert [record["round"] for record in store.rounds()] == [1]
+
+
+def test_the_end_comes_after_the_last_record(keep, store):
+    served = keep(fl_iteration_num=1)
+    seen = []
+    end = store.end
+    store.end = lambda *args: (seen.append([r["round"] for r in store.rounds()]), end(*args))[1]
+    good_round(served, 1)
+    assert seen == [[1]]
+    assert store.job()["state"] == "finished"
+
+
+def test_requests(keep, store):
+    served = keep()
+    store.request("disable")
+    served.keeper.step()
+    assert served.rounds.state == "disabled"
+    served.keeper.step()
+    assert store.job()["state"] == "disabled"
+    store.request("enable")
+    store.request("new_instance", {"fl_iteration_num": 5})
+    served.keeper.step()
+    assert served.rounds.state == "running"
+    assert served.anew == [{"fl_iteration_num": 5}]
+    store.request("stop", {"reason": "enough"})
+    served.keeper.step()
+    served.keeper.step()
+    assert (store.job()["state"], store.job()["reason"]) == ("stopped", "enough")
+
+
+def test_a_lost_record_is_written_again(keep, store):
+    served = keep()
+    good_round(served, 1)
+    store.clear()
+    good_round(served, 2)
+    assert store.job()["instance"] == "i_test"
+    assert [record["round"] for record in store.rounds()] == [1, 2]
+
+
+def test_three_checkpoints_are_kept(keep, tmp_path):
+    served = keep(fl_iteration_num=9)
+    for n in range(1, 7):
+        good_round(served, n)
+    assert [n for n, _ in list_checkpoints(tmp_path, "job")] == [4, 5, 6]
+
+
+def test_checkpoints_that_a_live_evaluator_needs_are_kept(keep, store, tmp_path):
+    served = keep(fl_iteration_num=9, evaluation=Evaluation("val.json", "images", every=2))
+    store.beat("evaluator", "e", {}, seconds=60)
+    for n in range(1, 7):
+        good_round(served, n)
+    assert [n for n, _ in list_checkpoints(tmp_path, "job")] == [2, 4, 5, 6]
+    store.add_evaluation(2, {"AP": 0})
+    good_round(served, 7)
+    assert [n for n, _ in list_checkpoints(tmp_path, "job")] == [4, 5, 6, 7]
+    store.leave("evaluator", "e")
+    good_round(served, 8)
+    assert [n for n, _ in list_checkpoints(tmp_path, "job")] == [6, 7, 8]
