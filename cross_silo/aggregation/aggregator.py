@@ -66,6 +66,7 @@ class Aggregator:
         self._records: List[Record] = []
         self.recorded = threading.Event()
         """Set when there are records to take."""
+        self._leaving = False
 
     # for the service
 
@@ -150,7 +151,7 @@ class Aggregator:
                 if rounds.phase == CLOSING and wait > 0:
                     return self._early(rounds)
                 left = deadline - self._clock()
-                if left <= 0:
+                if left <= 0 or self._leaving:
                     return ModelAnswer(headers.PENDING, f"The model is not ready yet for iteration {iteration}")
                 self.changed.wait(left)
 
@@ -284,6 +285,12 @@ class Aggregator:
         with self.changed:
             action(self.rounds)
             self._noted()
+
+    def leave(self) -> None:
+        """Let nobody wait any longer: the server is about to go."""
+        with self.changed:
+            self._leaving = True
+            self.changed.notify_all()
 
     @contextmanager
     def paused(self, reason: str) -> Iterator[None]:

@@ -12,7 +12,7 @@ from typing import Callable, Mapping, Optional
 import numpy as np
 
 from cross_silo.aggregation.rounds import Key
-from cross_silo.protocol.layout import ModelMessage as Place
+from cross_silo.protocol.layout import ModelMessage
 
 PIECE = 65_536
 """Values of a tensor worked on at a time: with the update's they fill half a megabyte."""
@@ -56,11 +56,11 @@ def add_and_divide(total: Tensors, update: Tensors, first: bool, samples: int) -
 class WeightedSum:
     """The sum of one round's updates at a time. Whoever calls a method holds :attr:`lock`."""
 
-    def __init__(self, place: Callable[[], Place]) -> None:
+    def __init__(self, place: Callable[[], ModelMessage]) -> None:
         """Args: ``place`` finds memory for a round's sum."""
         self.lock = threading.Lock()
         """To be held from asking whether an update is the last to noting that it is in the sum."""
-        self.place: Optional[Place] = None
+        self.place: Optional[ModelMessage] = None
         """Where the sum is, and the mean once the last update is in."""
         self._find_place = place
         self._key: Optional[Key] = None

@@ -70,12 +70,12 @@ class Keeper:
     def step(self) -> None:
         """Do what is due."""
         with self._lock:
-            records = self._aggregator.take_records()
+            standing = self._standing()
+            records = self._aggregator.take_records()  # after the standing: an end is told after its last record
             due = self._clock() - self._beat_at >= BEAT_SECONDS
             if due:
                 self._beat_at = self._clock()
                 self._store.call(lambda s: (s.beat(ROLE, self._node, self._info), s.touch()), None)
-            standing = self._standing()
             if standing != self._told or due or records:
                 self._tell(standing)  # before the records: a Redis that lost some gets all of them in order
             self._record(records)

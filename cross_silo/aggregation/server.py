@@ -126,6 +126,7 @@ class Server:
             if not self.leave.is_set():
                 self._end()
         finally:
+            self.aggregator.leave()
             self._service.stop()
             stop.set()
             for thread in threads:

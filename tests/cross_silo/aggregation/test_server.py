@@ -301,8 +301,15 @@ def test_sigterm_leaves_the_job_as_it_is(make, store):
     process = make()
     process.write_model()
     process.start()
+    client = process.client(0)
+    client.start_round(10)
+    waiting = threading.Thread(target=lambda: client.get_model(1, wait=60), daemon=True)
+    waiting.start()
+    time.sleep(0.3)
+    began = time.monotonic()
     process.process.send_signal(signal.SIGTERM)
     assert process.wait() == 0
+    assert time.monotonic() - began < 4  # whoever waits for a model does not hold it up
     assert store.job()["state"] == "running"
     assert store.members("server") == {}
 
