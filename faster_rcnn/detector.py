@@ -102,7 +102,7 @@ class FasterRCNN:
         return map_pretrained(name)
 
 
-OWN_PART = re.compile(r"(fpn|rpn|box_head)\.")
+OWN_PART = re.compile(r"(fpn\.(lateral|output)\.\d|rpn\.(conv|cls|bbox)|box_head\.(fc1|fc2|cls|bbox|norm1|norm2))\.")
 CONV = re.compile(
     r"(conv1|layer[1-4]\.\d+\.(conv[1-3]|downsample))\.(weight|norm\.(gamma|beta|moving_mean|moving_variance))"
 )

@@ -130,6 +130,7 @@ def test_transforms_fit_the_input():
         ("backbone.layer2.0.downsample.norm.gamma", "backbone.layer2.0.downsample.norm.gamma"),
         ("rpn.conv.weight", "rpn.conv.weight"),
         ("box_head.fc1.bias", "box_head.fc1.bias"),
+        ("rpn.head.cls_logits.weight", None),
         ("end_point.weight", None),
         ("fc.bias", None),
         ("global_step", None),
