@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from typing import Optional
+from typing import List, Optional
 
 ISA_VARIABLE = "ONEDNN_MAX_CPU_ISA"
+_started: List[str] = []
 
 
 def cpu_flags(cpuinfo: str = "/proc/cpuinfo") -> "frozenset[str]":
@@ -46,9 +47,14 @@ def prepare(threads: Optional[int] = None, cpuinfo: str = "/proc/cpuinfo") -> No
 
 
 def start(seed: int, device: str = "CPU") -> None:
-    """Import MindSpore in graph mode on ``device`` and seed it; call :func:`prepare` first."""
+    """Import MindSpore in graph mode on ``device`` and seed it; call :func:`prepare` first.
+
+    A second call in a process only seeds: the device cannot be set again once anything has run.
+    """
     import mindspore
 
     mindspore.set_context(mode=mindspore.GRAPH_MODE)
-    mindspore.set_device(device)
+    if not _started:
+        mindspore.set_device(device)
+        _started.append(device)
     mindspore.set_seed(seed)

@@ -40,7 +40,7 @@ def test_content_sum_is_of_values_whatever_the_layout():
 
 def test_content_sum_changes_with_one_value_and_with_its_place():
     weights = {"a": np.zeros(2, np.float32), "b": np.ones(2, np.float32)}
-    changed = {"a": np.zeros(2, np.float32), "b": np.array([1, np.nextafter(np.float32(1), 2)], np.float32)}
+    changed = {"a": np.zeros(2, np.float32), "b": np.array([1, np.nextafter(np.float32(1), np.float32(2))], np.float32)}
     assert content_sha256(changed) != content_sha256(weights)
     assert content_sha256({"a": weights["b"], "b": weights["a"]}) != content_sha256(weights)
 
