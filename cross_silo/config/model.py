@@ -38,7 +38,7 @@ class ModelConfig:
     device_target: str = "CPU"
     """CPU, GPU or Ascend."""
     dataset_sink_mode: bool = False
-    """Log an epoch's last loss only, as a data sink does, instead of every step's. The host feeds batches either way."""
+    """Log an epoch's last loss only, as a data sink does, not every step's. The host feeds batches either way."""
     optimizer: str = "momentum"
     """momentum (SGD with momentum), sgd or adam."""
     base_lr: float = 0.02
