@@ -34,7 +34,7 @@ class Process:
         self.directory, self.redis, self.address = directory, redis, f"127.0.0.1:{port}"
         self.checkpoints, self.run_dir = directory / "ckpt", directory / "run"
         self.checkpoints.mkdir()
-        self.settings = {"fl_name": "job", "fl_iteration_num": 3, "lease": 5, **settings}
+        self.settings = {"fl_name": "job", "fl_iteration_num": 3, "lease": 60, **settings}
         self.process = None
 
     def write_model(self, **info) -> None:
