@@ -16,6 +16,7 @@ from cross_silo.errors import UserError
 log = logging.getLogger(__name__)
 
 INIT_MODULE = "cross_silo.checkpoint.init_model"
+CHECK_MODULE = "cross_silo.checkpoint.check_model"
 
 
 def find_model(
@@ -24,11 +25,12 @@ def find_model(
     """Return tensors and info of the checkpoint to begin with.
 
     Args:
-        config: the model YAML that an initial model is made from where ``directory`` has none; None: refuse.
+        config: the model YAML that the checkpoint must be of, and that an initial model is made from where
+            ``directory`` has none; None: nothing is checked, and none is made.
         pre_trained: checkpoint that the initial model is filled from; empty: what the model YAML says.
 
     Raises:
-        UserError: there is no checkpoint, or none that can be read.
+        UserError: there is no checkpoint, none that can be read, or one of another model.
     """
     path = newest_checkpoint(directory, fl_name)
     if path is None and list_checkpoints(directory, fl_name):
@@ -43,22 +45,30 @@ def find_model(
         path = newest_checkpoint(directory, fl_name)
         if path is None:
             raise UserError(f"--checkpoint_dir {directory}: {INIT_MODULE} left no checkpoint of job {fl_name!r}")
+    elif config is not None:
+        _run(CHECK_MODULE, ["--config", config, "--checkpoint", str(path)], f"--config {config}")
     tensors, info = read_checkpoint(path)
     log.info("model of round %d from %s", info.round, path)
     return tensors, info
 
 
 def _make(directory: Path, fl_name: str, yaml_config: str, config: str, pre_trained: str) -> None:
-    """Make the initial model in a process of its own, so that this one never imports MindSpore."""
-    command: List[str] = [sys.executable, "-m", INIT_MODULE, "--config", config, "--checkpoint_dir", str(directory)]
-    command += ["--fl_name", fl_name, "--yaml_config", yaml_config]
+    """Make the initial model."""
+    arguments = ["--config", config, "--checkpoint_dir", str(directory), "--fl_name", fl_name]
+    arguments += ["--yaml_config", yaml_config]
     if pre_trained:
-        command += ["--pre_trained", pre_trained]
+        arguments += ["--pre_trained", pre_trained]
     log.info("no checkpoint yet: making the initial model from %s", config)
+    _run(INIT_MODULE, arguments, "the initial model could not be made")
+
+
+def _run(module: str, arguments: List[str], failure: str) -> None:
+    """Run ``module`` in a process of its own, so that this one never imports MindSpore. Raises UserError."""
+    command = [sys.executable, "-m", module, *arguments]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     lines = done.stdout.strip().splitlines()
     for line in lines:
         log.info("initial model: %s", line)
     if done.returncode:
         errors = [line for line in lines if line.startswith("error: ")] or lines[-1:] or ["no output"]
-        raise UserError(f"the initial model could not be made: {errors[-1].replace('error: ', '', 1)}")
+        raise UserError(f"{failure}: {errors[-1].replace('error: ', '', 1)}")

@@ -8,11 +8,13 @@ import json
 import logging
 import platform
 import time
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Container, Dict, Mapping, Set, Tuple
 
 import numpy as np
 
+import cross_silo
 from cross_silo.checkpoint import (
     TRAINABLE,
     CheckpointInfo,
@@ -98,7 +100,7 @@ class Job:
             "model_bytes": self.model_bytes,
             "started": self.started,
             "settings": json.dumps(dataclasses.asdict(self.config)),
-            "versions": json.dumps({"python": platform.python_version(), "numpy": np.__version__}),
+            "versions": json.dumps(versions()),
         }
 
     def awaiting_evaluation(self, evaluated: Container[int]) -> Set[int]:
@@ -131,6 +133,17 @@ class Job:
                 path.rename(aside / path.name)
         self.config = config
         self.started = time.time()
+
+
+def versions() -> Dict[str, str]:
+    """Return the versions that a job's results depend on; MindSpore's without importing it."""
+    installed = {"python": platform.python_version(), "cross_silo": cross_silo.__version__}
+    for name in ("mindspore", "numpy"):
+        try:
+            installed[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:  # a server needs no MindSpore
+            continue
+    return installed
 
 
 def changed_settings(config: FederatedConfig, changes: Mapping[str, Any]) -> FederatedConfig:

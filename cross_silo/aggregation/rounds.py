@@ -124,9 +124,12 @@ class Rounds:
     # What clients ask
 
     def join(self, silo: str, worker: str, node: str, samples: int) -> Answer:
-        """Let a silo take part in the round in progress."""
+        """Let a silo's worker, which holds its lease, take part in the round in progress."""
         present = self.participants.get(silo)
         if present is not None:
+            if present.admitted and present.worker != worker:
+                # its worker was started again after the push: the successor waits for the verdict in its place
+                present.worker, present.node = worker, node
             return Answer(OUT_OF_TIME, f"Updating device metadata failed for fl id {silo}")
         if self.phase not in (IDLE, JOINING):
             return Answer(

@@ -46,6 +46,16 @@ def test_none_at_all_names_the_command(tmp_path):
         find(tmp_path)
 
 
+def test_a_checkpoint_of_another_model_is_refused(child, tmp_path, monkeypatch):
+    monkeypatch.setattr(initial, "CHECK_MODULE", "child_of_the_test")
+    path = write(tmp_path, 2)
+    child("import sys; sys.exit('error: it is of another model: ' + sys.argv[-1])")
+    with pytest.raises(UserError, match=f"--config model.yaml: it is of another model: {path}"):
+        find(tmp_path, config="model.yaml")
+    child("")
+    assert find(tmp_path, config="model.yaml")[1].round == 2
+
+
 @pytest.fixture
 def child(monkeypatch, tmp_path):
     """Put a script of the test's own in place of the module that makes the initial model."""

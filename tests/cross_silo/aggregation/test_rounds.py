@@ -336,3 +336,19 @@ def test_an_ended_job_stays_ended(job):
     job.rounds.end(ENDED_FAILED, "second")
     job.rounds.enable(), job.rounds.disable()
     assert (job.rounds.state, job.rounds.reason) == (STOPPED, "first")
+
+
+def test_the_successor_of_a_worker_that_pushed_waits_in_its_place(job):
+    job.join(0), job.join(1)
+    job.push(0)
+    assert not job.rounds.join("silo_0", "w9", "host:9", 10).ok  # it is in the round already
+    assert job.rounds.is_member("silo_0", "w9")
+    again = job.rounds.admit("silo_0", "w9", 1, 1)
+    assert again.reason == "Updating metadata of UpdateModelClientList failed for fl id silo_0"
+    assert job.push(1)
+
+
+def test_the_successor_of_a_worker_that_did_not_push_is_not_in_the_round(job):
+    job.join(0), job.join(1)
+    job.rounds.join("silo_0", "w9", "host:9", 10)
+    assert not job.rounds.is_member("silo_0", "w9")
