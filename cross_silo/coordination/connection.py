@@ -24,14 +24,15 @@ def connect(address: str, *, start_embedded: bool, user: Optional[str] = None) -
         UserError: no Redis answers there.
     """
     host, port = split_address(address, "distributed_cache.address")
-    if is_loopback(host) and (start_embedded or user):
-        embedded = EmbeddedRedis(host, port)
-        if start_embedded:
-            embedded.ensure(user)
-        elif user:
-            embedded.register(user)
+    embedded = EmbeddedRedis(host, port) if is_loopback(host) else None
+    if embedded is not None and start_embedded:
+        embedded.ensure(user)
+    elif embedded is not None and user:
+        embedded.register(user)
     client = make_client(host, port)
     problem = probe(client, address)
+    if problem is not None and embedded is not None and start_embedded and embedded.ensure(user):
+        problem = probe(client, address)  # the one that listened a moment ago was on its way out
     if problem is not None:
         client.close()
         raise UserError(problem)
