@@ -68,7 +68,8 @@ class Proposals(nn.Cell):
         references = ops.gather(self.anchors, index, 0)
         boxes = decode(take(deltas, index), references, self.height, self.width)  # (N, k, 4)
         sides = boxes[..., 2:] - boxes[..., :2]
-        score = ops.where(ops.amin(sides, axis=-1) >= self.min_size, score, Tensor(np.float32(DROPPED)))
+        shorter = ops.minimum(sides[..., 0], sides[..., 1])  # an ONNX export has no reduction to a minimum
+        score = ops.where(shorter >= self.min_size, score, Tensor(np.float32(DROPPED)))
 
         image_shift = Tensor(np.arange(n, dtype=np.float32)[:, None] * (self.width + 1)) + 0 * self.level_shift
         level_shift = self.level_shift + 0 * image_shift
