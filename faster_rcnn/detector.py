@@ -102,10 +102,12 @@ class FasterRCNN:
         return map_pretrained(name)
 
 
+PREFIX = re.compile(r"^(network\.|module\.)?(backbone\.(body\.)?)?")
 OWN_PART = re.compile(r"(fpn\.(lateral|output)\.\d|rpn\.(conv|cls|bbox)|box_head\.(fc1|fc2|cls|bbox|norm1|norm2))\.")
 CONV = re.compile(
     r"(conv1|layer[1-4]\.\d+\.(conv[1-3]|downsample))\.(weight|norm\.(gamma|beta|moving_mean|moving_variance))"
 )
+SHORTCUT = r"down_?sample(?:_layer)?"
 NORM_NAMES = {
     "weight": "gamma",
     "bias": "beta",
@@ -115,12 +117,16 @@ NORM_NAMES = {
 
 
 def map_pretrained(name: str) -> Optional[str]:
-    """Return our name for a checkpoint's tensor ``name``; None for one that has no place here."""
+    """Return our name for a checkpoint's tensor ``name``; None for one that has no place here.
+
+    Beside our own names those of ResNets are known: MindSpore's model zoo (``down_sample_layer.0``, ``bn1d``; in its
+    detectors ``conv_down_sample``), MindCV (``down_sample.0``) and torchvision (``downsample.0``, ``running_mean``).
+    """
+    name = PREFIX.sub("", name)
     if OWN_PART.match(name):
         return name
-    name = re.sub(r"^backbone\.", "", name)
-    name = re.sub(r"down_?sample(_layer)?\.0\.", "downsample.", name)
-    norm = re.fullmatch(r"(.*?)(?:bn(\d)|down_?sample(?:_layer)?\.1)\.(\w+)", name)
+    name = re.sub(rf"\.(conv_{SHORTCUT}|{SHORTCUT}\.0)\.", ".downsample.", name)
+    norm = re.fullmatch(rf"(|.*\.)(?:bn(\d)d?|bn_{SHORTCUT}|{SHORTCUT}\.1)\.(\w+)", name)
     if norm:
         owner = f"conv{norm[2]}" if norm[2] else "downsample"
         name = f"{norm[1]}{owner}.norm.{NORM_NAMES.get(norm[3], norm[3])}"

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -21,13 +19,13 @@ from cross_silo.checkpoint import (
     content_sha256,
     list_checkpoints,
     model_fingerprint,
-    read_checkpoint,
     write_checkpoint,
 )
 from cross_silo.checkpoint.info import TRAINABLE
 from cross_silo.checkpoint.network import federated_tensors, tensor_kinds, tensor_shapes
+from cross_silo.checkpoint.pre_trained import Matching, Pretrained, class_note, class_tensors, filled_by_part, match
 from cross_silo.config.federated import load_federated
-from cross_silo.config.model import ModelConfig, load_model, make_detector
+from cross_silo.config.model import Model, ModelConfig, load_model, make_detector
 from cross_silo.data.coco import read_coco
 from cross_silo.data.manifest import read_manifest
 from cross_silo.errors import UserError, run_main
@@ -65,13 +63,17 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     model = load_model(arguments.config)
     evaluation_set = federated.evaluation.annotations if federated else ""
     classes, num_classes = data_classes(arguments, evaluation_set, model.config)
+    number = num_classes or model.config.num_classes
     detector = make_detector(model, num_classes)
     pre_trained = Pretrained.read(arguments.pre_trained or model.config.pre_trained)
 
     runtime.prepare()
     runtime.start(model.config.seed, model.config.device_target)
     report = write_initial(detector, fl_name, classes, pre_trained, arguments.checkpoint_dir)
-    report["num_classes"] = num_classes or model.config.num_classes
+    report["num_classes"] = number
+    if pre_trained.path:
+        anew = anew_for_classes(model, detector, number, report["misshapen"]) if report["misshapen"] else []
+        report["class_note"] = class_note(pre_trained, classes, number, anew)
     if arguments.json:
         print(json.dumps(report))
     else:
@@ -123,70 +125,6 @@ def shard_classes(directory: Path) -> Tuple[str, ...]:
     return found[silos[0]]
 
 
-@dataclass(frozen=True)
-class Pretrained:
-    """A checkpoint to start from; empty: none."""
-
-    path: str
-    sha256: str
-    """Of the file."""
-    tensors: Mapping[str, np.ndarray]
-
-    @classmethod
-    def read(cls, path: str) -> "Pretrained":
-        """Read the file at ``path``; an empty path gives an empty object."""
-        if not path:
-            return cls("", "", {})
-        tensors = read_checkpoint(path)[0]
-        digest = hashlib.sha256()
-        with open(path, "rb") as file:
-            for block in iter(lambda: file.read(1 << 20), b""):
-                digest.update(block)
-        return cls(path, digest.hexdigest(), tensors)
-
-
-@dataclass(frozen=True)
-class Matching:
-    """Which tensors of a pre-trained checkpoint fill which of ours."""
-
-    values: Dict[str, np.ndarray]
-    """By our name."""
-    unused: List[str]
-    """Names in the checkpoint that fill nothing of ours."""
-    misshapen: List[str]
-    """Our name and both shapes, where only the name agrees."""
-
-
-def match(
-    pre_trained: Pretrained, shapes: Mapping[str, Tuple[int, ...]], rename: Callable[[str], Optional[str]]
-) -> Matching:
-    """Match by ``rename`` (the detector's ``map_pretrained``) and shape.
-
-    Raises:
-        UserError: nothing matches, or two tensors would fill the same one.
-    """
-    matching = Matching({}, [], [])
-    sources: Dict[str, str] = {}
-    for name, value in pre_trained.tensors.items():
-        ours = rename(name)
-        if ours is None or ours not in shapes:
-            matching.unused.append(name)
-        elif value.shape != shapes[ours]:
-            matching.misshapen.append(f"{ours}: {name} has shape {value.shape}, expected {shapes[ours]}")
-        elif ours in sources:
-            raise UserError(f"--pre_trained {pre_trained.path}: {sources[ours]!r} and {name!r} both fill {ours!r}")
-        else:
-            sources[ours] = name
-            matching.values[ours] = np.asarray(value, np.float32)
-    if not matching.values:
-        raise UserError(
-            f"--pre_trained {pre_trained.path}: none of its {len(pre_trained.tensors)} tensors "
-            f"(such as {next(iter(pre_trained.tensors))!r}) matches the network's (such as {next(iter(shapes))!r})"
-            + (f"; {matching.misshapen[0]}" if matching.misshapen else "")
-        )
-    return matching
-
-
 def write_initial(
     detector: "Detector", fl_name: str, classes: Tuple[str, ...], pre_trained: Pretrained, directory: Path
 ) -> Dict[str, Any]:
@@ -194,7 +132,7 @@ def write_initial(
     tensors = federated_tensors(detector.build_network())
     shapes, kinds = tensor_shapes(tensors), tensor_kinds(tensors)
     weights = {name: tensor.asnumpy() for name, tensor in tensors.items()}
-    matching = Matching({}, [], [])
+    matching = Matching()
     if pre_trained.path:
         matching = match(pre_trained, shapes, detector.map_pretrained)
         weights.update(matching.values)
@@ -224,9 +162,20 @@ def write_initial(
         "pre_trained": pre_trained.path,
         "matched": len(matching.values),
         "not_filled": [name for name in weights if name not in matching.values] if pre_trained.path else [],
-        "not_used": matching.unused,
+        "by_part": filled_by_part(shapes, matching.values) if pre_trained.path else {},
+        "unknown": matching.unknown,
+        "absent": matching.absent,
         "misshapen": matching.misshapen,
     }
+
+
+def anew_for_classes(model: Model, detector: "Detector", number: int, misshapen: Mapping[str, str]) -> List[str]:
+    """Return which of ``misshapen`` differ because the checkpoint has another number of classes than ``number``."""
+    free = replace(model, config=replace(model.config, num_classes=0))
+    here, elsewhere = (
+        tensor_shapes(federated_tensors(made.build_network())) for made in (detector, make_detector(free, number + 1))
+    )
+    return [name for name in class_tensors(here, elsewhere) if name in misshapen]
 
 
 def show(report: Mapping[str, Any]) -> None:
@@ -242,11 +191,15 @@ def show(report: Mapping[str, Any]) -> None:
     table.add_row("fingerprint", report["fingerprint"][:12])
     if report["pre_trained"]:
         table.add_row("pre-trained", report["pre_trained"])
-        table.add_row("  filled from it", f"{report['matched']} of {report['tensors']} tensors")
+        parts = ", ".join(f"{part} {filled} of {total}" for part, (filled, total) in report["by_part"].items())
+        table.add_row("  filled from it", f"{report['matched']} of {report['tensors']} tensors: {parts}")
         table.add_row("  newly initialised", _few(report["not_filled"]))
-        table.add_row("  of it not used", _few(report["not_used"]))
-        for line in report["misshapen"]:
-            table.add_row("  other shape", line)
+        if report["class_note"]:
+            table.add_row("  class layers", report["class_note"])
+        for name, difference in report["misshapen"].items():
+            table.add_row("  not used: shape differs", f"{name}: {difference}")
+        table.add_row("  not used: name unknown", _few(report["unknown"]))
+        table.add_row("  not used: no such layer", _few(report["absent"]))
     console.print(table)
     console.print(report["checkpoint"], soft_wrap=True, highlight=False)
 

@@ -67,3 +67,15 @@ class Detector:
 
     def map_pretrained(self, name):
         return None if name.startswith("head.") else name.replace("backbone.", "")
+
+
+class WithClassLayer(Detector):
+    """The same with a tensor that depends on the number of classes."""
+
+    def build_network(self):
+        from mindspore import Parameter, Tensor
+
+        network = super().build_network()
+        values = np.random.default_rng(self.size.num_classes).random((self.size.num_classes, 4), np.float32)
+        network.classes = Parameter(Tensor(values), name="classes")
+        return network

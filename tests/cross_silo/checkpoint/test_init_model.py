@@ -10,7 +10,7 @@ import pytest
 
 from cross_silo import runtime
 from cross_silo.checkpoint import CheckpointInfo, content_sha256, newest_checkpoint, read_checkpoint, write_checkpoint
-from cross_silo.checkpoint.init_model import Pretrained, main, match
+from cross_silo.checkpoint.init_model import main
 from cross_silo.data.coco import Category
 from cross_silo.data.manifest import Manifest, write_manifest
 from cross_silo.errors import UserError
@@ -68,14 +68,18 @@ def test_the_seed_alone_decides_the_weights(tmp_path, job):
 
 def test_a_pre_trained_file_fills_what_agrees_in_name_and_shape(tmp_path, job, capsys):
     conv = np.random.default_rng(0).standard_normal((4, 3, 3, 3)).astype(np.float16)
-    given = {"backbone.conv.weight": conv, "bn.gamma": np.ones(9, np.float32), "head.w": np.ones(2, np.float32)}
+    given = {"backbone.conv.weight": conv, "bn.gamma": np.ones(9, np.float32)}
+    given.update({name: np.ones(2, np.float32) for name in ("head.w", "other.w")})
     path = tmp_path / "resnet.ckpt"
     write_checkpoint(path, given, CheckpointInfo())
     main([*job, "--num_classes", "3", "--pre_trained", str(path), "--json"])
     report = json.loads(capsys.readouterr().out)
-    assert report["matched"] == 1 and report["tensors"] == 6 and report["not_used"] == ["head.w"]
+    assert report["matched"] == 1 and report["tensors"] == 6
+    assert report["unknown"] == ["head.w"] and report["absent"] == ["other.w"]
+    assert report["by_part"] == {"conv": [1, 1], "bn": [0, 4], "threshold": [0, 1]}
     assert sorted(report["not_filled"]) == ["bn.beta", "bn.gamma", "bn.moving_mean", "bn.moving_variance", "threshold"]
-    assert report["misshapen"] == ["bn.gamma: bn.gamma has shape (9,), expected (4,)"]
+    assert report["misshapen"] == {"bn.gamma": "bn.gamma has shape (9,), expected (4,)"}
+    assert report["class_note"] == ""
     weights, info = initial(tmp_path)
     np.testing.assert_array_equal(weights["conv.weight"], conv.astype(np.float32))
     assert info.pre_trained_sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
@@ -90,18 +94,25 @@ def test_the_model_yaml_may_name_the_pre_trained_file(tmp_path, job):
     assert initial(tmp_path)[0]["threshold"] == 5
 
 
-def test_no_match_at_all_is_an_error():
-    given = Pretrained("p.ckpt", "", {"a": np.zeros(2), "b": np.zeros(3)})
-    with pytest.raises(UserError, match=r"p\.ckpt: none of its 2 tensors \(such as 'a'\).*such as 'c'"):
-        match(given, {"c": (2,)}, lambda name: name)
-    with pytest.raises(UserError, match=r"a has shape \(2,\), expected \(4,\)"):
-        match(given, {"a": (4,)}, lambda name: name)
+def test_a_model_of_another_number_of_classes_gives_all_but_its_class_layers(tmp_path, job, capsys):
+    config = tmp_path / "model.yaml"
+    config.write_text("detector: tests.support.tiny_detector:WithClassLayer\nimg_height: 32\nimg_width: 32\n")
+    three = annotations(tmp_path / "three.json", ["red", "green", "blue"])
+    main([*job, "--annotations", three])
+    first = str(newest_checkpoint(tmp_path / "ckpt", "job"))
+    capsys.readouterr()
 
+    main([*job[:-1], "two", "--num_classes", "2", "--pre_trained", first, "--json"])
+    report = json.loads(capsys.readouterr().out)
+    assert report["class_note"] == ("classes: made anew for 2 classes; the checkpoint has 3 classes (red, green, blue)")
+    assert report["not_filled"] == ["classes"] == list(report["misshapen"])
+    assert initial(tmp_path, "two")[0]["classes"].shape == (2, 4)
 
-def test_two_tensors_for_one_place_are_an_error():
-    given = Pretrained("p.ckpt", "", {"a": np.zeros(2), "x.a": np.zeros(2)})
-    with pytest.raises(UserError, match="'a' and 'x.a' both fill 'a'"):
-        match(given, {"a": (2,)}, lambda name: name.split(".")[-1])
+    same = annotations(tmp_path / "same.json", ["blue", "green", "red"])
+    main([*job[:-1], "three", "--annotations", same, "--pre_trained", first])
+    out = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "filled in the checkpoint's order of classes" in out and "this model blue, green, red" in out
+    np.testing.assert_array_equal(initial(tmp_path, "three")[0]["classes"], read_checkpoint(first)[0]["classes"])
 
 
 def test_a_directory_with_checkpoints_of_the_job_is_refused(tmp_path, job):
