@@ -11,7 +11,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import List, Sequence
+from typing import Dict, List, Sequence
 
 from cross_silo.config.federated import split_address
 from cross_silo.errors import UserError
@@ -19,7 +19,8 @@ from cross_silo.launch.ending import end_roles
 from cross_silo.launch.lock import file_lock
 from cross_silo.launch.ready import FILE as READY_FILE
 from cross_silo.launch.ready import read_ready
-from cross_silo.launch.role import Job, Role, marks, running_roles, write_process
+from cross_silo.launch.record import read_json
+from cross_silo.launch.role import PROCESS_FILE, Job, Role, marks, normal_address, running_roles, write_process
 from cross_silo.launch.table import table
 from cross_silo.launch.user_dir import user_dir
 
@@ -43,7 +44,8 @@ class Started:
 def start_roles(job: Job, roles: Sequence[Role], foreground: bool = False, one_by_one: bool = False) -> int:
     """Start ``roles``, wait until each serves, and print a table of them.
 
-    Where one does not start, those that this call started are ended again.
+    Those that run already as they would be started stay as they are, so that the command that started several starts
+    again the one that died. Where one does not start, those that this call started are ended again.
 
     Args:
         foreground: stay until they end, and end them on SIGTERM or SIGINT; a single role takes this process's place.
@@ -53,12 +55,16 @@ def start_roles(job: Job, roles: Sequence[Role], foreground: bool = False, one_b
         0, or in the foreground the first exit status that is not 0.
 
     Raises:
-        UserError: a role runs already, its address is taken, it ended at its start or does not serve in time.
+        UserError: all run already, or one runs in another way; its address is taken, it ended at its start or does
+            not serve in time.
     """
     locked = user_dir("launch") / hashlib.sha256(os.fsencode(job.run_dir)).hexdigest()[:16]
     started: List[Started] = []
     earlier = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
+        with file_lock(locked):
+            kept = still_running(job, roles)
+        roles = [role for role in roles if role.name not in kept] if len(kept) < len(roles) else roles
         for batch in [[role] for role in roles] if one_by_one else [roles]:
             with file_lock(locked):
                 check_startable(job, roles[len(started) :])
@@ -69,6 +75,8 @@ def start_roles(job: Job, roles: Sequence[Role], foreground: bool = False, one_b
                     started.append(_spawn(job, role))
             _wait_ready(job, started)
         print(_table(started), flush=True)
+        for name, pid in kept.items():
+            print(f"{name} (pid {pid}) runs already and stays", flush=True)
         return _stay(started) if foreground else 0
     except BaseException:
         directories = {job.run_dir / item.role.name for item in started}
@@ -76,6 +84,20 @@ def start_roles(job: Job, roles: Sequence[Role], foreground: bool = False, one_b
         raise
     finally:
         signal.signal(signal.SIGTERM, earlier)
+
+
+def still_running(job: Job, roles: Sequence[Role]) -> Dict[str, int]:
+    """Return the pids of those of ``roles`` that live, started by the same command for the same job, by name."""
+    live = {running.role_dir: running for running in running_roles() if running.main is not None}
+    kept = {}
+    for role in roles:
+        running = live.get(job.run_dir / role.name)
+        if running is None or (running.fl_name, running.redis) != (job.fl_name, normal_address(job.redis)):
+            continue
+        record = read_json(running.role_dir / PROCESS_FILE) or {}
+        if record.get("command") == list(role.command):
+            kept[role.name] = running.pid
+    return kept
 
 
 def check_startable(job: Job, roles: Sequence[Role]) -> None:

@@ -45,8 +45,27 @@ def test_a_role_that_runs_is_refused_by_name(job, dummy):
     start_roles(job, [dummy("worker_0")])
     pid = running_of(job)["worker_0"].pid
     with pytest.raises(UserError, match=rf"worker_0 of job 'job' runs already in .*run \(pid {pid}\)"):
-        start_roles(job, [dummy("worker_1"), dummy("worker_0")])
+        start_roles(job, [dummy("worker_0")])
+    with pytest.raises(UserError, match="worker_0 of job 'job' runs already"):
+        start_roles(job, [dummy("worker_1"), dummy("worker_0", "--say", "of other data")])
     assert list(running_of(job)) == ["worker_0"]
+
+
+@pytest.mark.parametrize("one_by_one", [False, True])
+def test_the_same_command_again_starts_those_that_died(job, dummy, capsys, one_by_one):
+    roles = [dummy("server_0"), dummy("evaluator")]
+    start_roles(job, roles, one_by_one=one_by_one)
+    before = running_of(job)
+    os.kill(before["server_0"].pid, signal.SIGKILL)
+    assert proc.wait_gone([before["server_0"].main], 5) == []
+    capsys.readouterr()
+    assert start_roles(job, roles, one_by_one=one_by_one) == 0
+    after = running_of(job)
+    assert after["evaluator"].main == before["evaluator"].main
+    assert after["server_0"].main != before["server_0"].main
+    _, started, stays = capsys.readouterr().out.splitlines()
+    assert started.split()[:2] == ["server_0", str(after["server_0"].pid)]
+    assert stays == f"evaluator (pid {before['evaluator'].pid}) runs already and stays"
 
 
 def test_the_record_of_a_dead_role_does_not_refuse_its_next_start(job, dummy):
