@@ -25,6 +25,8 @@ def parse(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("--silo", default="", help="name of the silo of a single worker")
     parser.add_argument("--pre_trained", default="", help="checkpoint that the job's round 0 must have come from")
     parser.add_argument("--dataset_path", required=True, type=Path, help="directory that holds mindrecord_{i}")
+    parser.add_argument("--val_annotations", default="", help="COCO json of the silo's own validation set; {i}: index")
+    parser.add_argument("--val_image_dir", default="", help="directory that its file names are relative to; {i}: index")
     parser.add_argument("--http_server_address", default="127.0.0.1:6668", help="host:port of the server")
     parser.add_argument("--threads", type=positive, help="OpenMP threads a worker; the cores are shared if not given")
     return parser.parse_args(argv)
@@ -44,6 +46,8 @@ def main(argv: Optional[List[str]] = None) -> int:
         first=arguments.first_worker_index,
         silo=arguments.silo,
         pre_trained=arguments.pre_trained,
+        val_annotations=arguments.val_annotations,
+        val_image_dir=arguments.val_image_dir,
         threads=arguments.threads,
     )
     return start_roles(job, worker_roles(plan), arguments.foreground)

@@ -7,7 +7,7 @@ import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Callable, Dict, Iterator, List, Mapping, Optional
+from typing import Callable, Dict, Iterator, List, Mapping, Optional, Tuple
 
 import numpy as np
 
@@ -26,6 +26,9 @@ DRAFT_SECONDS = 60.0
 
 Save = Callable[[int, Mapping[str, np.ndarray]], str]
 """Writes the checkpoint of a round durably and returns its path; OSError where the disk refuses."""
+
+Measurement = Tuple[int, str, Dict[str, float]]
+"""(round, silo, metrics) of a global model on a silo's own validation set."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,9 @@ class Aggregator:
         self._averaged_at = 0.0
         self._bytes_up = self._bytes_down = 0
         self._records: List[Record] = []
+        self._measured: List[Measurement] = []
         self.recorded = threading.Event()
-        """Set when there are records to take."""
+        """Set when there are records or measurements to take."""
         self._leaving = False
 
     # for the service
@@ -190,6 +194,16 @@ class Aggregator:
             self._noted()
         return done
 
+    def measured(self, silo: str, worker: str, round: int, metrics: Mapping[str, float]) -> bool:
+        """A silo measured the model of a good round on images of its own. Returns whether it is noted."""
+        lease = self.leases.holder(silo)
+        with self.changed:
+            known = lease is not None and lease.worker == worker and 0 <= round <= self.rounds.good_rounds
+            if known:
+                self._measured.append((round, silo, dict(metrics)))
+                self.recorded.set()
+        return known
+
     def release(self, silo: str, worker: str) -> bool:
         """A worker leaves; a round that awaits its update fails."""
         held = self.leases.release(silo, worker)
@@ -280,6 +294,12 @@ class Aggregator:
             self.recorded.clear()
         return taken
 
+    def take_measured(self) -> List[Measurement]:
+        """Return the silos' measurements since the last call."""
+        with self.changed:
+            taken, self._measured = self._measured, []
+        return taken
+
     def control(self, action: Callable[[Rounds], None]) -> None:
         """Change the rounds (enable, disable, end) and tell everybody."""
         with self.changed:
@@ -317,4 +337,5 @@ class Aggregator:
             with self.changed:
                 self.rounds = rounds
                 self.models.renumber(0)
+                self._measured = []
                 self._noted()

@@ -16,6 +16,8 @@ WORKERS_SECONDS = 30.0
 LINGER_SECONDS = 2.0
 """For clients without a lease, which fetch the last model."""
 POLL_SECONDS = 0.2
+MEASURING = "measuring"
+"""Phase that a worker's heartbeats tell."""
 
 
 def await_workers(
@@ -23,15 +25,27 @@ def await_workers(
     leave: threading.Event,
     seconds: float = WORKERS_SECONDS,
     linger: float = LINGER_SECONDS,
+    measuring: float = 0.0,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Return once no silo is leased, after ``linger`` seconds at least and ``seconds`` at most."""
+    """Return once no silo is leased, after ``linger`` seconds at least and ``seconds`` at most.
+
+    Args:
+        measuring: seconds, instead, while a silo measures the last model on its own validation set.
+    """
+
+    def patience() -> float:
+        live = leases.live().values()
+        if any(lease.info.get("phase") == MEASURING for lease in live):
+            return max(seconds, measuring)
+        return seconds if live else linger
+
     began = clock()
-    while clock() - began < (seconds if leases.live() else linger):
+    while clock() - began < patience():
         if leave.wait(POLL_SECONDS):
             return
     if leases.live():
-        log.warning("silos %s have not left within %g s", ", ".join(sorted(leases.live())), seconds)
+        log.warning("silos %s have not left within %.0f s", ", ".join(sorted(leases.live())), clock() - began)
 
 
 def await_evaluation(

@@ -1,4 +1,4 @@
-"""Routes that the engine does not have, in JSON: the job, leases, heartbeats, reports."""
+"""Routes that the engine does not have, in JSON: the job, leases, heartbeats, reports, silos' measurements."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ MAX_DETAIL = 2000
 PROGRESS = ("phase", "iteration", "epoch", "step", "loss")
 """What a heartbeat tells of the worker, shown at /job."""
 
+METRICS = ("AP", "AP50", "AP75")
+"""What a silo tells of a model on its own validation set."""
+
 
 class JobRoutes:
     """Answers what workers ask beside the engine's messages."""
@@ -31,6 +34,7 @@ class JobRoutes:
             ("POST", "/lease"): self.lease,
             ("POST", "/heartbeat"): self.heartbeat,
             ("POST", "/report"): self.report,
+            ("POST", "/measured"): self.measured,
             ("POST", "/release"): self.release,
         }
 
@@ -117,6 +121,22 @@ class JobRoutes:
             raise HttpError(400, "iteration and attempt must be whole numbers")
         detail = _one_line(str(content.get("detail", "")))[:MAX_DETAIL]
         return json_response({"failed": self._aggregator.report(silo, worker, iteration, attempt, kind, detail)})
+
+    def measured(self, request: Request) -> Response:
+        """Note what a global model reached on a silo's own validation set."""
+        content = request.json()
+        silo, worker = _text(content, "silo"), _text(content, "worker")
+        instance, round, metrics = _text(content, "instance"), content.get("round"), content.get("metrics")
+        if type(round) is not int:
+            raise HttpError(400, f"round is {round!r:.60}, expected a whole number")
+        if not isinstance(metrics, dict):
+            raise HttpError(400, f"metrics is {metrics!r:.60}, expected an object")
+        for name in METRICS:
+            if type(metrics.get(name)) not in (int, float) or not 0 <= metrics[name] <= 1:
+                raise HttpError(400, f"{name} is {metrics.get(name)!r:.60}, expected 0 to 1")
+        values = {name: float(metrics[name]) for name in METRICS}
+        kept = instance == self._job.instance and self._aggregator.measured(silo, worker, round, values)
+        return json_response({"kept": kept})
 
     def release(self, request: Request) -> Response:
         """Take a lease back."""

@@ -7,7 +7,7 @@ import logging
 import threading
 from typing import Any, Callable, Dict, List, Mapping
 
-from cross_silo.aggregation.aggregator import Aggregator
+from cross_silo.aggregation.aggregator import Aggregator, Measurement
 from cross_silo.aggregation.guarded_store import GuardedStore
 from cross_silo.aggregation.job import Job
 from cross_silo.aggregation.journal import Journal, Record
@@ -52,6 +52,7 @@ class Keeper:
         self._begin_anew = begin_anew
         self._clock = clock
         self._told: Standing = {}
+        self._measured: List[Measurement] = []
         self._ended = False
         self._beat_at = clock() - BEAT_SECONDS
         self._to_prune = True
@@ -79,6 +80,7 @@ class Keeper:
             if standing != self._told or due or records:
                 self._tell(standing)  # before the records: a Redis that lost some gets all of them in order
             self._record(records)
+            self._note_measured()
             if standing["state"] in ENDED and not self._ended:
                 reason = standing["reason"]
                 self._ended = self._store.call(lambda s: (s.end(standing["state"], reason), True)[1], False)
@@ -103,6 +105,19 @@ class Keeper:
         self._to_prune = self._to_prune or any(record["good"] for record in records)
         if self._to_prune and self._prune():
             self._to_prune = False
+
+    def _note_measured(self) -> None:
+        """Give Redis the silos' measurements; those that it does not take are kept for the next time."""
+        self._measured += self._aggregator.take_measured()
+        noted = 0
+        for round, silo, metrics in self._measured:
+            kept = (round, silo, metrics)
+            if not self._store.call(lambda s, kept=kept: (s.add_silo_evaluation(*kept), True)[1], False):
+                break
+            noted += 1
+        if noted:
+            del self._measured[:noted]
+            self._journal.summarise()
 
     def _tell(self, standing: Standing) -> None:
         """Update the job's fields; begin anew where Redis lost them."""
@@ -158,6 +173,7 @@ class Keeper:
             except (ValueError, OSError) as error:
                 log.error("no new instance: %s", error)
                 return
+            self._measured = []
             self._journal.begin_anew()
             self._store.call(lambda s: s.clear(), None)
             self.begin()

@@ -149,7 +149,7 @@ class Server:
         rounds = self.aggregator.rounds
         ended = log.error if rounds.state == ENDED_FAILED else log.info
         ended("job %s is %s%s", self.job.config.fl_name, rounds.state, f": {rounds.reason}" if rounds.reason else "")
-        await_workers(self._leases, self.leave)
+        await_workers(self._leases, self.leave, measuring=self.job.config.evaluation.deadline)
         if self.job.config.evaluation.annotations and rounds.good_rounds:
             await_evaluation(self._store, rounds.good_rounds, self.job.config.evaluation.deadline, self.leave)
 

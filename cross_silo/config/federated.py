@@ -103,7 +103,10 @@ class Client:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Held-out data on the server's host, on which the global model of each round is measured."""
+    """Held-out data on the server's host, on which the global model of each round is measured.
+
+    ``every`` and ``deadline`` hold for silos with a validation set of their own too.
+    """
 
     annotations: str = ""
     """COCO json; empty: the job does not evaluate."""

@@ -20,6 +20,7 @@ ENDED = ("finished", "failed", "stopped")
 ROLES = ("scheduler", "server", "evaluator")
 """Roles of members."""
 COMMANDS = ("enable", "disable", "new_instance", "stop")
+JOB_KEYS = ("job", "requests", "rounds", "evaluations", "silo_evaluations")
 Scalar = Union[str, int, float]
 
 
@@ -87,13 +88,13 @@ class JobStore:
     def touch(self) -> None:
         """Renew the job's keys."""
         with self._client.pipeline(transaction=False) as pipe:
-            for name in ("job", "requests", "rounds", "evaluations"):
+            for name in JOB_KEYS:
                 pipe.pexpire(self._key(name), self._ttl)
             pipe.execute()
 
     def clear(self) -> None:
         """Forget the job's fields, requests, rounds and evaluations; live members and leases stay."""
-        self._client.delete(*(self._key(name) for name in ("job", "requests", "rounds", "evaluations")))
+        self._client.delete(*(self._key(name) for name in JOB_KEYS))
 
     # requests to the server
 
@@ -200,6 +201,21 @@ class JobStore:
         """Return the metrics by round, in order."""
         found = self._client.hgetall(self._key("evaluations"))
         return {number: json.loads(found[str(number)]) for number in sorted(map(int, found))}
+
+    def add_silo_evaluation(self, round: int, silo: str, metrics: Mapping[str, float]) -> None:
+        """Keep the metrics of the global model after ``round`` on a silo's own validation set."""
+        with self._client.pipeline(transaction=True) as pipe:
+            pipe.hset(self._key("silo_evaluations"), f"{round}:{silo}", json.dumps(dict(metrics)))
+            pipe.pexpire(self._key("silo_evaluations"), self._ttl)
+            pipe.execute()
+
+    def silo_evaluations(self) -> Dict[int, Dict[str, Dict[str, float]]]:
+        """Return the silos' metrics by round and silo, in order."""
+        found: Dict[int, Dict[str, Dict[str, float]]] = {}
+        for field, metrics in self._client.hgetall(self._key("silo_evaluations")).items():
+            round, _, silo = field.partition(":")
+            found.setdefault(int(round), {})[silo] = json.loads(metrics)
+        return {round: dict(sorted(found[round].items())) for round in sorted(found)}
 
     def _append(self, name: str, entry: str) -> None:
         with self._client.pipeline(transaction=True) as pipe:

@@ -2,46 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, List, Union
-
-import numpy as np
+from typing import Callable
 
 from cross_silo.checkpoint import CheckpointInfo, read_checkpoint
 from cross_silo.checkpoint.network import load_weights
 from cross_silo.config.model import Model, make_detector
 from cross_silo.data.coco import CocoDataset
-from cross_silo.detector import Detections
 from cross_silo.errors import UserError
-from cross_silo.evaluation.coco_ap import Evaluation, evaluate_detections
-from cross_silo.evaluation.predict import run_detector
-
-PathLike = Union[str, "os.PathLike[str]"]
+from cross_silo.evaluation import network_evaluation
+from cross_silo.evaluation.network_evaluation import NetworkEvaluation, PathLike, check_image_dir
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measured(network_evaluation.Measured):
     """What a checkpoint reached."""
 
-    evaluation: Evaluation
-    detections: List[Dict[str, Any]]
-    """COCO results."""
     info: CheckpointInfo
-    seconds: float
-
-    def metrics(self) -> Dict[str, Any]:
-        """Return the metrics as plain values: AP, AP50, AP75, APs, APm, APl, classes, images, seconds."""
-        values = self.evaluation.as_dict()
-        names = ("AP", "AP50", "AP75", "APs", "APm", "APl")
-        return {
-            **{name: values[name] for name in names},
-            "classes": {entry["name"]: {"AP": entry["AP"], "AP50": entry["AP50"]} for entry in values["by_class"]},
-            "num_images": values["num_images"],
-            "num_detections": values["num_detections"],
-            "seconds": round(self.seconds, 3),
-        }
 
 
 class CheckpointEvaluation:
@@ -58,16 +36,11 @@ class CheckpointEvaluation:
         Raises:
             UserError: the model does not fit the set's classes, or ``image_dir`` is no directory.
         """
-        if not os.path.isdir(image_dir):
-            raise UserError(
-                f"image_dir {os.fspath(image_dir)} is no directory; expected that of the COCO file's images"
-            )
+        check_image_dir(image_dir)
         self._dataset = dataset
-        self._image_dir = image_dir
-        self._config = model.config
-        self._detector = make_detector(model, len(dataset.categories))
-        self._network = self._detector.build_network()
-        self._predictor = self._detector.predictor(self._network)
+        detector = make_detector(model, len(dataset.categories))
+        self._network = detector.build_network()
+        self._evaluation = NetworkEvaluation(detector, self._network, model.config, dataset, image_dir)
         self._before_batch = before_batch
 
     def measure(self, path: PathLike) -> Measured:
@@ -85,14 +58,5 @@ class CheckpointEvaluation:
                 f"those of {self._dataset.path} {', '.join(names)}"
             )
         load_weights(self._network, weights, info, f"checkpoint {path}")
-        config = self._config
-        size = (config.img_height, config.img_width)
-        detections = run_detector(
-            self._predict, self._detector, self._dataset, self._image_dir, config.eval_batch_size, size
-        )
-        evaluation = evaluate_detections(self._dataset, detections)
-        return Measured(evaluation, detections, info, time.monotonic() - began)
-
-    def _predict(self, images: np.ndarray) -> List[Detections]:
-        self._before_batch()
-        return self._predictor(images)
+        measured = self._evaluation.measure(self._before_batch)
+        return Measured(measured.evaluation, measured.detections, time.monotonic() - began, info)

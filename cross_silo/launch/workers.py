@@ -35,6 +35,10 @@ class WorkerPlan:
     silo: str = ""
     """Name of the only worker's silo; empty: silo_{index}."""
     pre_trained: str = ""
+    val_annotations: str = ""
+    """COCO json of a silo's own validation set; ``{i}`` stands for the worker's index. Empty: none has one."""
+    val_image_dir: str = ""
+    """Directory that its file names are relative to; may hold ``{i}`` too."""
     threads: Optional[int] = None
     """OpenMP threads a worker; None: the cores shared among the workers, unless the user's environment says."""
 
@@ -54,6 +58,7 @@ def worker_roles(plan: WorkerPlan, module: str = "cross_silo.training.worker") -
     if plan.pre_trained:
         check_file(plan.pre_trained, "--pre_trained")
     check_silos(plan, federated)
+    check_validation(plan)
     if not plan.dataset_path.is_dir():
         raise UserError(f"--dataset_path is {plan.dataset_path}: no such directory")
     environment = thread_environment(plan)
@@ -68,6 +73,8 @@ def worker_roles(plan: WorkerPlan, module: str = "cross_silo.training.worker") -
         command += ["--run_dir", str(plan.run_dir)]
         if plan.pre_trained:
             command += ["--pre_trained", plan.pre_trained]
+        if plan.val_annotations:
+            command += validation_flags(plan, index)
         roles.append(
             Role(
                 f"worker_{index}",
@@ -95,6 +102,28 @@ def check_silos(plan: WorkerPlan, federated: FederatedConfig) -> None:
             f"{plan.yaml_config}: silos does not name {', '.join(unknown)}; expected one of "
             f"{', '.join(federated.silo_names)} (--silo, with --local_worker_num 1)"
         )
+
+
+def check_validation(plan: WorkerPlan) -> None:
+    """Refuse half a validation set, and one for several silos. Raises UserError."""
+    if bool(plan.val_annotations) != bool(plan.val_image_dir):
+        given, missing = ("annotations", "image_dir") if plan.val_annotations else ("image_dir", "annotations")
+        raise UserError(f"--val_{given} is given without --val_{missing}; expected both or neither")
+    if plan.val_annotations and plan.count > 1 and "{i}" not in plan.val_annotations:
+        raise UserError(
+            f"--val_annotations {plan.val_annotations} is one file for {plan.count} silos; "
+            "expected a path with {i} in place of the worker's index"
+        )
+
+
+def validation_flags(plan: WorkerPlan, index: int) -> List[str]:
+    """Return a worker's flags for its silo's validation set. Raises UserError where a path does not exist."""
+    annotations = plan.val_annotations.replace("{i}", str(index))
+    image_dir = plan.val_image_dir.replace("{i}", str(index))
+    check_file(annotations, "--val_annotations")
+    if not Path(image_dir).is_dir():
+        raise UserError(f"--val_image_dir is {image_dir}: no such directory")
+    return ["--val_annotations", annotations, "--val_image_dir", image_dir]
 
 
 def thread_environment(plan: WorkerPlan) -> Dict[str, str]:

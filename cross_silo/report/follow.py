@@ -62,3 +62,7 @@ def _events(summary: Dict[str, Any]) -> Iterator[Tuple[Tuple[Any, ...], str]]:
     for round, metrics in summary["evaluations"].items():
         line = f"model of round {round}: AP50 {number(metrics['AP50'])}, AP {number(metrics['AP'])}"
         yield ("evaluation", round, metrics["AP50"]), line
+    for round, silos in summary.get("silo_evaluations", {}).items():
+        for silo, metrics in silos.items():
+            line = f"model of round {round} on {silo}'s own images: AP50 {number(metrics['AP50'])}"
+            yield ("silo evaluation", round, silo, metrics["AP50"]), line

@@ -36,13 +36,19 @@ def write_summary(run_dir: Path, store: "JobStore") -> None:
         earlier = _earlier(run_dir, job.get("instance", ""))
         evaluations = {int(round): metrics for round, metrics in earlier.get("evaluations", {}).items()}
         evaluations.update(store.evaluations())
+        by_silo = {int(round): silos for round, silos in earlier.get("silo_evaluations", {}).items()}
+        for round, silos in store.silo_evaluations().items():
+            by_silo[round] = {**by_silo.get(round, {}), **silos}
         records = {record["ended"]: record for record in [*earlier.get("rounds", []), *store.rounds()]}
         ordered = [records[ended] for ended in sorted(records)]
-        write_json(run_dir / FILE, finite(summarize(job, ordered, evaluations)))
+        write_json(run_dir / FILE, finite(summarize(job, ordered, evaluations, by_silo)))
 
 
 def summarize(
-    job: Mapping[str, str], records: List[Mapping[str, Any]], evaluations: Mapping[int, Mapping[str, Any]]
+    job: Mapping[str, str],
+    records: List[Mapping[str, Any]],
+    evaluations: Mapping[int, Mapping[str, Any]],
+    by_silo: Optional[Mapping[int, Mapping[str, Mapping[str, float]]]] = None,
 ) -> Dict[str, Any]:
     """Return a job's summary.
 
@@ -50,31 +56,39 @@ def summarize(
         job: its fields, as the store keeps them.
         records: attempts at rounds, good and failed, oldest first.
         evaluations: metrics of the global model by round; 0 is the initial model.
+        by_silo: its metrics by round and silo, on the silos' own validation sets.
     """
     summary: Dict[str, Any] = {name: _NUMBERS[name](text) if name in _NUMBERS else text for name, text in job.items()}
     summary.update({name: json.loads(job[name]) for name in _JSON if name in job})
-    summary["rounds"] = [_round(record, evaluations) for record in records]
+    summary["rounds"] = [_round(record, evaluations, by_silo or {}) for record in records]
     good = [record["round"] for record in records if record["good"]]
     summary["good_rounds"] = max(len(good), summary.get("good_rounds", 0))  # records may lag, or be lost with Redis
     summary["failed_attempts"] = len(records) - len(good)
     summary["bytes_up"] = sum(record["bytes_up"] for record in records)
     summary["bytes_down"] = sum(record["bytes_down"] for record in records)
     summary["evaluations"] = {str(round): dict(evaluations[round]) for round in sorted(evaluations)}
+    summary["silo_evaluations"] = {str(round): dict((by_silo or {})[round]) for round in sorted(by_silo or {})}
     measured = [evaluations[round]["AP50"] for round in good if round in evaluations]
     summary["final_AP50"] = measured[-1] if measured and good[-1] in evaluations else None
     summary["best_AP50"] = max(measured, default=None)
     return summary
 
 
-def _round(record: Mapping[str, Any], evaluations: Mapping[int, Mapping[str, Any]]) -> Dict[str, Any]:
+def _round(
+    record: Mapping[str, Any],
+    evaluations: Mapping[int, Mapping[str, Any]],
+    by_silo: Mapping[int, Mapping[str, Mapping[str, float]]],
+) -> Dict[str, Any]:
     """Return a record with its losses and the metrics of the model that it made."""
     metrics = evaluations.get(record["round"], {}) if record["good"] else {}
+    silos = by_silo.get(record["round"], {}) if record["good"] else {}
     losses = {entry["silo"]: entry.get("loss") for entry in record["participants"]}
     return {
         **record,
         "losses": losses,
         "mean_loss": mean_loss(record["participants"]),
         **{name: metrics.get(name) for name in METRICS},
+        "silo_AP50": {silo: values["AP50"] for silo, values in silos.items()},
     }
 
 

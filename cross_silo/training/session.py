@@ -6,7 +6,7 @@ import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, Optional
+from typing import Dict, Mapping, Optional
 
 from cross_silo.checkpoint import CheckpointInfo, write_checkpoint
 from cross_silo.errors import UserError
@@ -14,6 +14,7 @@ from cross_silo.protocol.client import AggregationClient, ModelReply, Ticket
 from cross_silo.training.heartbeat import Heartbeat
 from cross_silo.training.leave import Leave, Leaving
 from cross_silo.training.progress import Progress
+from cross_silo.training.silo_evaluation import Measure
 from cross_silo.training.trainer import LocalTrainer, NonFiniteLossError, StepRecord, Weights
 from cross_silo.training.worker_state import Update, WorkerState, load_state, save_state
 
@@ -40,6 +41,8 @@ class RoundPlan:
     """Seconds to be refused at a round's start before giving up."""
     verdict_deadline: float = 7200.0
     """Seconds to wait for a round's verdict before giving up."""
+    measure_every: int = 1
+    """Rounds from one measurement on the silo's own validation set to the next; the last round is measured too."""
 
 
 class WorkerSession:
@@ -56,6 +59,7 @@ class WorkerSession:
         info: CheckpointInfo,
         lease: float,
         leave: Optional[Leave] = None,
+        measure: Optional[Measure] = None,
     ) -> None:
         """Prepare a session; the client holds the silo's lease already.
 
@@ -65,6 +69,7 @@ class WorkerSession:
             info: what the checkpoints say of the job; the round is filled in.
             lease: seconds of the lease.
             leave: a request to end before the job does.
+            measure: measures the trainer's weights on the silo's validation set; None: it has none.
         """
         self._client = client
         self._trainer = trainer
@@ -74,6 +79,7 @@ class WorkerSession:
         self._prefix = checkpoint_prefix
         self._info = info
         self._leave = leave or Leave()
+        self._measure = measure
         self._shapes = trainer.shapes()
         self._instance = plan.instance
         self._iteration = 0
@@ -86,6 +92,7 @@ class WorkerSession:
         """Train rounds to the job's end. Returns the process's exit status."""
         try:
             self._resume()
+            self._measure_first()
             while True:
                 with self._leave.at_once():
                     ticket = self._join()
@@ -94,8 +101,10 @@ class WorkerSession:
                 if not self._is_trained(ticket):
                     self._update = self._train(ticket)
                 with self._leave.at_once():
-                    if self._push(ticket):
-                        self._await_verdict(ticket)
+                    state = self._await_verdict(ticket) if self._push(ticket) else None
+                if state is not None:
+                    self._measure_model(state)
+                    self._check(state)
         except _JobEnded as ended:
             return self._end(str(ended))
         except Leaving:
@@ -211,8 +220,8 @@ class WorkerSession:
             time.sleep(0.2)
         return reply.accepted
 
-    def _await_verdict(self, ticket: Ticket) -> None:
-        """Wait for the round's end; adopt the new global model where it was good."""
+    def _await_verdict(self, ticket: Ticket) -> Optional[str]:
+        """Wait for the round's end; adopt the new global model where it was good and return the job's state."""
         self._phase = "waiting"
         deadline = time.monotonic() + self._plan.verdict_deadline
         while True:
@@ -220,12 +229,11 @@ class WorkerSession:
             if reply.verdict == "good":
                 self._adopt(reply)
                 self._save_checkpoint(reply.weights)
-                self._check(reply.state)
-                return
+                return reply.state
             self._check(reply.state)
             if reply.verdict == "failed":
                 log.warning("round %d, attempt %d failed: %s", ticket.iteration, ticket.attempt, reply.reason)
-                return
+                return None
             if time.monotonic() > deadline:
                 raise UserError(f"no verdict on round {ticket.iteration} for {self._plan.verdict_deadline:.0f} s")
 
@@ -237,6 +245,34 @@ class WorkerSession:
         self._round = reply.round
         self._update = None
         log.info("model of round %d received", reply.round)
+
+    def _measure_first(self) -> None:
+        """Measure the model that the worker begins with, before it holds up a round: the first time compiles."""
+        if self._measure is None or self._update is not None:
+            return
+        with self._leave.at_once():
+            reply = self._client.get_model(None)
+            self._check(reply.state)
+            if reply.weights is not None:
+                self._adopt(reply)
+        if self._round >= 0:
+            self._measure_model("running")
+
+    def _measure_model(self, state: str) -> None:
+        """Measure the global model just adopted where its round is due, and tell the server.
+
+        Args:
+            state: the job's; "finished" makes the round the last one.
+        """
+        if self._measure is None or (self._round % self._plan.measure_every and state != "finished"):
+            return
+        self._phase = "measuring"
+        try:
+            metrics = self._measure(self._leave.check)
+            log.info("model of round %d on the silo's validation set: %s", self._round, _metrics(metrics))
+            self._client.measured(self._instance, self._round, metrics)
+        except UserError as error:  # a number less for the summary; the training is not held up by it
+            log.error("the model of round %d is not measured: %s", self._round, error)
 
     def _save_checkpoint(self, weights: Weights) -> None:
         path = Path(f"{self._prefix}-{self._round - 1}epoch.ckpt")
@@ -250,3 +286,7 @@ class WorkerSession:
             return 1
         log.info("the job is %s", state)
         return 0
+
+
+def _metrics(metrics: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())

@@ -17,6 +17,7 @@ from cross_silo import runtime
 from cross_silo.checkpoint import CheckpointInfo, content_sha256, model_fingerprint, read_checkpoint
 from cross_silo.config.federated import Client, load_federated
 from cross_silo.config.model import Model, load_model, make_detector
+from cross_silo.data.coco import CocoDataset
 from cross_silo.data.manifest import Manifest, read_manifest
 from cross_silo.errors import UserError, run_main
 from cross_silo.launch import logs
@@ -27,11 +28,14 @@ from cross_silo.protocol.client import AggregationClient, JobInfo
 from cross_silo.training.leave import Leave
 from cross_silo.training.progress import Progress
 from cross_silo.training.session import RoundPlan, WorkerSession
+from cross_silo.training.silo_evaluation import Measure, make_measure, read_validation
 from cross_silo.training.trainer import LocalTrainer
 
 log = logging.getLogger(__name__)
 
-BuildTrainer = Callable[[Model, Manifest, argparse.Namespace], LocalTrainer]
+Built = Tuple[LocalTrainer, Optional[Measure]]
+"""The trainer, and what measures its weights on the silo's validation set, if the silo has one."""
+Build = Callable[[Model, Manifest, argparse.Namespace, Optional[CocoDataset]], Built]
 
 
 def parse(argv: Optional[List[str]] = None) -> argparse.Namespace:
@@ -45,15 +49,17 @@ def parse(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("--http_server_address", required=True, help="host:port of the server")
     parser.add_argument("--run_dir", required=True, type=Path, help="the job's run directory")
     parser.add_argument("--pre_trained", default="", help="checkpoint that the job's round 0 must have come from")
+    parser.add_argument("--val_annotations", default="", help="COCO json of the silo's own validation set")
+    parser.add_argument("--val_image_dir", default="", help="directory that its file names are relative to")
     parser.add_argument("--wait_for_server", type=float, default=30.0, help="seconds to wait for the server's start")
     return parser.parse_args(argv)
 
 
-def main(argv: Optional[List[str]] = None, build: Optional[BuildTrainer] = None) -> int:
+def main(argv: Optional[List[str]] = None, build: Optional[Build] = None) -> int:
     """Take part in the job to its end.
 
     Args:
-        build: makes the trainer; None: MindSpore's.
+        build: makes the trainer and what measures; None: MindSpore's.
     """
     arguments = parse(argv)
     role_dir = arguments.run_dir / f"worker_{arguments.worker_index}"
@@ -62,6 +68,8 @@ def main(argv: Optional[List[str]] = None, build: Optional[BuildTrainer] = None)
     federated = load_federated(arguments.yaml_config)
     manifest = read_manifest(arguments.dataset_dir)
     model = with_client_settings(load_model(arguments.config), federated.client)
+    classes = tuple(category.name for category in manifest.categories)
+    validation = read_validation(arguments.val_annotations, arguments.val_image_dir, classes)
     leave = Leave().on_sigterm()
 
     worker = secrets.token_hex(8)
@@ -70,10 +78,9 @@ def main(argv: Optional[List[str]] = None, build: Optional[BuildTrainer] = None)
         arguments.http_server_address, arguments.silo, worker, node, wait_for_server=arguments.wait_for_server
     )
     job = client.job()
-    classes = tuple(category.name for category in manifest.categories)
     check_job(job, federated.fl_name, classes, arguments)
     release_dead_predecessor(role_dir / "lease.json", arguments)
-    trainer = (build or build_trainer)(model, manifest, arguments)
+    trainer, measure = (build or build_trainer)(model, manifest, arguments, validation)
     lease = client.acquire_lease(trainer.num_samples, model_fingerprint(trainer.shapes(), trainer.kinds()))
     record = {"silo": arguments.silo, "worker": worker, "pid": os.getpid(), "start_time": start_time(os.getpid())}
     write_json(role_dir / "lease.json", record)
@@ -92,6 +99,7 @@ def main(argv: Optional[List[str]] = None, build: Optional[BuildTrainer] = None)
         RoundPlan(
             steps=client_settings.sync_frequency or client_settings.client_epoch_num * trainer.steps_per_epoch,
             instance=job.instance,
+            measure_every=federated.evaluation.every,
         ),
         state_file=checkpoints / "worker_state.npz",
         checkpoint_prefix=checkpoints / f"{shard}-{model.detector_class.tag}",
@@ -106,6 +114,7 @@ def main(argv: Optional[List[str]] = None, build: Optional[BuildTrainer] = None)
         ),
         lease=lease,
         leave=leave,
+        measure=measure,
     )
     write_ready(role_dir, arguments.http_server_address)
     log.info("silo %s (%d images) takes part in job %s", arguments.silo, trainer.num_samples, federated.fl_name)
@@ -159,7 +168,9 @@ def release_dead_predecessor(lease_file: Path, arguments: argparse.Namespace) ->
         AggregationClient(arguments.http_server_address, arguments.silo, record["worker"], "").release()
 
 
-def build_trainer(model: Model, manifest: Manifest, arguments: argparse.Namespace) -> LocalTrainer:
+def build_trainer(
+    model: Model, manifest: Manifest, arguments: argparse.Namespace, validation: Optional[CocoDataset]
+) -> Built:
     """Import MindSpore and build the detector's network, loader and training step."""
     detector = make_detector(model, manifest.num_classes)
     config = model.config
@@ -180,7 +191,13 @@ def build_trainer(model: Model, manifest: Manifest, arguments: argparse.Namespac
             arguments.dataset_dir,
             loader.most_boxes,
         )
-    return MindSporeTrainer(detector, detector.build_network(), loader, config, stream)
+    network = detector.build_network()
+    trainer = MindSporeTrainer(detector, network, loader, config, stream)
+    if validation is None:
+        return trainer, None
+    from cross_silo.evaluation.network_evaluation import NetworkEvaluation
+
+    return trainer, make_measure(NetworkEvaluation(detector, network, config, validation, arguments.val_image_dir))
 
 
 if __name__ == "__main__":

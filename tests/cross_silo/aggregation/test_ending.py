@@ -1,5 +1,7 @@
 """What a server waits for at its job's end, by a clock of the test's own."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from cross_silo.aggregation import ending
@@ -28,7 +30,7 @@ class Silos:
     """Leases of some silos."""
 
     def __init__(self, *names):
-        self.names = dict.fromkeys(names)
+        self.names = {name: SimpleNamespace(info={"phase": "waiting"}) for name in names}
 
     def live(self):
         return self.names
@@ -46,6 +48,22 @@ def test_workers_that_stay(caplog):
     await_workers(Silos("b", "a"), time, clock=time.clock)
     assert time.now == pytest.approx(ending.WORKERS_SECONDS, abs=0.3)
     assert "silos a, b have not left within 30 s" in caplog.text
+
+
+def test_a_silo_that_measures_the_last_model_is_waited_for():
+    silos = Silos("a", "b")
+    time = Time(s1=lambda: silos.names["a"].info.update(phase="measuring"), s100=silos.names.clear)
+    await_workers(silos, time, measuring=500, clock=time.clock)
+    assert time.now == pytest.approx(100, abs=0.3)
+
+
+def test_a_silo_that_measures_for_too_long(caplog):
+    silos = Silos("a")
+    silos.names["a"].info["phase"] = "measuring"
+    time = Time()
+    await_workers(silos, time, measuring=50, clock=time.clock)
+    assert time.now == pytest.approx(50, abs=0.3)
+    assert "silos a have not left within 50 s" in caplog.text
 
 
 def test_clients_without_a_lease_get_a_moment():

@@ -79,6 +79,30 @@ def test_the_end_comes_after_the_last_record(keep, store):
     assert store.job()["state"] == "finished"
 
 
+def test_silos_measurements_reach_redis(keep, store):
+    served = keep()
+    clients = [served.client(i) for i in range(2)]
+    values = {"AP": 0.25, "AP50": 0.5, "AP75": 0.125}
+    clients[0].measured("i_test", 0, values)
+    good_round(served, 1)
+    clients[0].measured("i_test", 1, values)
+    clients[1].measured("i_test", 1, {**values, "AP50": 1})
+    clients[1].measured("i_test", 2, values)  # there is no such model yet
+    clients[1].measured("i_other", 1, values)
+    stranger = served.client(5, leased=False)
+    stranger.measured("i_test", 1, values)
+    served.keeper.step()
+    assert store.silo_evaluations() == {
+        0: {"silo_0": values},
+        1: {"silo_0": values, "silo_1": {**values, "AP50": 1.0}},
+    }
+    clients[0].measured("i_test", 1, {**values, "AP50": 0.75})  # told again by a restarted worker
+    served.keeper.step()
+    assert store.silo_evaluations()[1]["silo_0"]["AP50"] == 0.75
+    store.clear()
+    assert store.silo_evaluations() == {}
+
+
 def test_requests(keep, store):
     served = keep()
     store.request("disable")

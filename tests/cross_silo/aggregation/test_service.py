@@ -351,6 +351,9 @@ def test_the_jobs_description(served):
         ("/lease", {"silo": "a\nb", "worker": "w"}, "printable"),
         ("/lease", {"silo": "a", "worker": "w", "samples": -1, "fingerprint": "f"}, "samples is -1"),
         ("/report", {"silo": "a", "worker": "w", "kind": "k", "iteration": "1"}, "must be whole numbers"),
+        ("/measured", {"silo": "a", "worker": "w", "instance": "i", "round": "1"}, "round is '1', expected a whole"),
+        ("/measured", {"silo": "a", "worker": "w", "instance": "i", "round": 1}, "metrics is None"),
+        ("/measured", {"silo": "a", "worker": "w", "instance": "i", "round": 1, "metrics": {"AP": 2}}, "AP is 2"),
     ],
 )
 def test_malformed_json_is_refused_by_name(served, path, content, error):

@@ -106,3 +106,30 @@ def test_a_silo_that_the_job_does_not_name_is_refused(roles, files):
     with pytest.raises(UserError, match="silos does not name silo_0; expected one of north, south"):
         roles()
     assert flags(roles(silo="north")[0])["--silo"] == "north"
+
+
+def test_each_silo_may_have_a_validation_set(roles, files):
+    for index in range(2):
+        (files / f"val_{index}.json").write_text("{}")
+        (files / f"images_{index}").mkdir()
+    paths = {"val_annotations": str(files / "val_{i}.json"), "val_image_dir": str(files / "images_{i}")}
+    for index, role in enumerate(roles(count=2, **paths)):
+        assert flags(role)["--val_annotations"] == str(files / f"val_{index}.json")
+        assert flags(role)["--val_image_dir"] == str(files / f"images_{index}")
+    one = roles(val_annotations=str(files / "val_1.json"), val_image_dir=str(files / "images_1"))
+    assert flags(one[0])["--val_annotations"] == str(files / "val_1.json")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"val_annotations": "val.json"}, "--val_annotations is given without --val_image_dir"),
+        ({"val_image_dir": "images"}, "--val_image_dir is given without --val_annotations"),
+        ({"val_annotations": "val.json", "val_image_dir": ".", "count": 2}, "one file for 2 silos; expected .*{i}"),
+        ({"val_annotations": "nowhere_{i}.json", "val_image_dir": "."}, "--val_annotations.*nowhere_0.json"),
+        ({"val_annotations": __file__, "val_image_dir": "nowhere_{i}"}, "--val_image_dir is nowhere_0: no such"),
+    ],
+)
+def test_a_validation_set_that_cannot_be_meant(roles, changes, message):
+    with pytest.raises(UserError, match=message):
+        roles(**changes)

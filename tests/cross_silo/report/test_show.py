@@ -47,6 +47,26 @@ def test_many_silos_share_a_column(tmp_path):
     assert rows(text)[0][2] == "2.250"
 
 
+def own(*values):
+    return {f"silo_{i}": {"AP": value / 2, "AP50": value, "AP75": 0.0} for i, value in enumerate(values)}
+
+
+def test_silos_own_validation_sets(tmp_path):
+    records = [record(1), record(2, good=False, reason="late"), record(2, attempt=2)]
+    content = summarize({"state": "running", "fl_iteration_num": "2"}, records, {}, {0: own(0.0), 1: own(0.25, 0.5)})
+    text = shown(content, tmp_path)
+    assert "own AP50" in text
+    assert [row[4:8] for row in rows(text) if row[0]] == [  # a result may take two lines
+        ["", "", "0.000", "-"],
+        ["-", "-", "0.250", "0.500"],
+        ["", "", "", ""],
+        ["-", "-", "-", "-"],
+    ]
+    many = summarize({"state": "running"}, [record(1)], {}, {1: own(0.1, 0.2, 0.3, 0.4, 0.5)})
+    text = shown(many, tmp_path)
+    assert "5 silos" in text and rows(text)[0][6] == "0.300"
+
+
 def test_the_last_line_says_how_the_job_stands():
     line = last_line(summary([record(1), record(2)], {2: {"AP": 0.3, "AP50": 0.625, "AP75": 0.2}}))
     assert line == "finished: 2 of 2 rounds good, 25 s in rounds, 7.0 MB moved, AP50 0.625; model c2.ckpt"

@@ -63,6 +63,23 @@ def test_job_rounds_and_evaluations(job, tmp_path):
     assert first["seconds"]["training"] == 1.5 and first["participants"][1]["node"] == "h:1"
 
 
+def test_what_silos_measured_themselves(job, tmp_path):
+    job.add_round(record(1, good=False))
+    job.add_round(record(1, attempt=2))
+    job.add_round(record(2))
+    job.add_silo_evaluation(0, "silo_0", {"AP": 0.0, "AP50": 0.0, "AP75": 0.0})
+    job.add_silo_evaluation(1, "silo:1", {"AP": 0.2, "AP50": 0.5, "AP75": 0.1})
+    write_summary(tmp_path, job)
+    job.clear()  # Redis was restarted
+    job.begin({"instance": "i1"})
+    job.add_silo_evaluation(1, "silo_0", {"AP": 0.1, "AP50": 0.25, "AP75": 0.0})
+    write_summary(tmp_path, job)
+    summary = read_summary(tmp_path)
+    assert [entry["silo_AP50"] for entry in summary["rounds"]] == [{}, {"silo:1": 0.5, "silo_0": 0.25}, {}]
+    assert list(summary["silo_evaluations"]) == ["0", "1"]
+    assert summary["silo_evaluations"]["1"]["silo:1"]["AP"] == 0.2
+
+
 def test_a_job_without_rounds_or_evaluations(job, tmp_path):
     write_summary(tmp_path, job)
     summary = read_summary(tmp_path)

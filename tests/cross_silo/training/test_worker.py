@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import signal
 
 import numpy as np
 import pytest
 
+from tests.support.colour_squares import write_set
 from tests.support.federation import Federation, reference
 
 SAMPLES = {"silo_0": 10, "silo_1": 30}
@@ -146,6 +148,38 @@ def test_another_model_other_classes_and_a_taken_silo_are_refused(federation, tm
     job.wait_log("worker_0.log", "takes part")
     assert job.status(job.worker(7)) == 2
     assert "silo" in error_line(job, "worker_7.log")
+
+
+def validation(directory, *names):
+    path = write_set(directory, num_images=2, names=("cell", *names))
+    content = json.loads(path.read_text())
+    content["categories"] = content["categories"][: 1 + len(names)]
+    path.write_text(json.dumps(content))
+    return ("--val_annotations", str(path), "--val_image_dir", str(directory / "images"))
+
+
+def test_a_silos_own_ap_is_in_the_summary_to_the_last_round(federation, tmp_path):
+    job = federation(rounds=3, lease=2.0)
+    server = job.server()
+    flags = validation(tmp_path / "val_1")
+    both = [job.worker(0, num_samples=10), job.worker(1, *flags, num_samples=30, measure_seconds=3.0)]
+    assert [job.status(process) for process in (*both, server)] == [0, 0, 0], job.log("server.log")
+    assert_model_is_reference(job)
+    summary = job.summary()
+    assert [record["silo_AP50"] for record in summary["rounds"]] == [{"silo_1": n} for n in (0.05, 0.1, 0.15)]
+    assert summary["silo_evaluations"]["0"]["silo_1"]["AP50"] == 0
+    assert summary["failed_attempts"] == 0  # measuring took longer than the lease, and held nobody up
+
+
+def test_a_validation_set_that_does_not_fit_is_named(federation, tmp_path):
+    job = federation()
+    flags = validation(tmp_path / "two", "dog")
+    assert job.status(job.worker(0, *flags)) == 2
+    assert "its classes are cell, dog, those of the training data cell" in error_line(job, "worker_0.log")
+    flags = validation(tmp_path / "one")
+    (tmp_path / "one" / "images" / "2.png").unlink()
+    assert job.status(job.worker(1, *flags)) == 2
+    assert "has no 2.png (image 2)" in error_line(job, "worker_1.log")
 
 
 def test_a_missing_shard_directory_is_named(federation, tmp_path):
