@@ -27,6 +27,7 @@ class FasterRCNN:
     tag: ClassVar[str] = "fast-rcnn"
     settings_type: ClassVar[type] = Settings
     loss_names: ClassVar[Tuple[str, ...]] = ("rpn_cls", "rpn_reg", "rcnn_cls", "rcnn_reg")
+    export_names: ClassVar[Tuple[str, ...]] = ("scores", "boxes")
 
     def __init__(self, settings: Settings, size: "InputSize") -> None:
         for key, pixels in (("img_height", size.height), ("img_width", size.width)):
@@ -60,24 +61,36 @@ class FasterRCNN:
         cell = TrainingCell(network, self.settings, size.height, size.width, size.batch_size, size.max_boxes)
         return cell.set_train()
 
+    def export_cell(self, network: "nn.Cell", images: int, file_format: str = "") -> "nn.Cell":
+        """Return the cell from ``images`` images to scores and boxes of every proposal and class."""
+        from faster_rcnn.network import DetectionCell
+
+        cell = DetectionCell(network, self.settings, self.size.height, self.size.width, images)
+        if file_format == "onnx":
+            from faster_rcnn.gather_product import without_sparse_product
+
+            without_sparse_product(cell.roi_align)
+        return cell
+
+    def export_detections(self, outputs: "Sequence[np.ndarray]") -> "List[Tuple[np.ndarray, ...]]":
+        """Suppress what overlaps, class by class."""
+        s = self.settings
+        return [
+            detections(score, box, s.test_score_thr, s.test_iou_thr, s.test_max_per_img) for score, box in zip(*outputs)
+        ]
+
     def predictor(self, network: "nn.Cell") -> "Callable[[np.ndarray], List[Tuple[np.ndarray, ...]]]":
         """Return the function that detects; it leaves the network's training flag as it was."""
         from mindspore import Tensor
 
-        from faster_rcnn.network import DetectionCell
-
-        s, size = self.settings, self.size
-        cell = DetectionCell(network, s, size.height, size.width, size.eval_batch_size)
+        cell = self.export_cell(network, self.size.eval_batch_size)
 
         def predict(images: np.ndarray) -> "List[Tuple[np.ndarray, ...]]":
             training = network.training
             cell.set_train(False)
-            scores, boxes = (output.asnumpy() for output in cell(Tensor(images)))
+            outputs = [output.asnumpy() for output in cell(Tensor(images))]
             network.set_train(training)
-            return [
-                detections(score, box, s.test_score_thr, s.test_iou_thr, s.test_max_per_img)
-                for score, box in zip(scores, boxes)
-            ]
+            return self.export_detections(outputs)
 
         return predict
 

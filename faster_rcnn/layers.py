@@ -39,7 +39,7 @@ class Conv(nn.Cell):
         shape = (out_channels, in_channels, kernel, kernel)
         init = init or HeNormal(mode="fan_out", nonlinearity="relu")
         self.weight = Parameter(initializer(init, shape), name="weight")
-        self.conv2d = ops.Conv2D(out_channels, kernel, pad_mode="pad", pad=kernel // 2, stride=stride)
+        self.conv2d = ops.Conv2D(out_channels, (kernel, kernel), pad_mode="pad", pad=kernel // 2, stride=stride)
         self.bias_add = ops.BiasAdd()
         self.frozen = norm == "frozen"
         self.normed = norm == "batch"

@@ -33,7 +33,7 @@ class RPNHead(nn.Cell):
         std = channels**-0.5  # scaled with the width, as in the box head
         self.cls = PointwiseParameters(channels, anchors, std)
         self.bbox = PointwiseParameters(channels, 4 * anchors, std / 10)
-        self.conv2d = ops.Conv2D(5 * anchors, 1)
+        self.conv2d = ops.Conv2D(5 * anchors, (1, 1))
         self.bias_add = ops.BiasAdd()
 
     def construct(self, levels: Tuple[Tensor, ...]) -> Tuple[Tensor, Tensor]:
