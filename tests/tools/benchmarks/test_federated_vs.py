@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 
 import pytest
-import yaml
 
 from cross_silo.errors import UserError
 from cross_silo.launch.role import running_roles
@@ -47,32 +46,6 @@ def an_arm(name, images):
     memory = {"worker_0": 800.0, "worker_1": 901.0, "server_0": 99.0}
     return {"arm": name, "seed": 1, "images": images, "rounds": rounds, "AP50": 0.5, "AP": 0.125, "seconds": 61.4,
             "bytes_moved": 7_000_000, "peak_memory_mb": memory}  # fmt: skip
-
-
-def test_arms_run_seed_by_seed_and_are_named(tool):
-    arms = tool.make_arms(["centralised", "federated", "silo_2"], [1, 7], 3)
-    assert [arm.key for arm in arms] == [f"{name}_seed{seed}" for seed in (1, 7)
-                                         for name in ("centralised", "federated", "silo_2")]  # fmt: skip
-    assert [(arm.silos, arm.whole) for arm in arms[:3]] == [((0,), True), ((0, 1, 2), False), ((2,), False)]
-    with pytest.raises(UserError, match="found 'silo_3'; expected centralised, federated or silo_0 to silo_2"):
-        tool.make_arms(["silo_3"], [1], 3)
-
-
-def test_each_arm_takes_as_many_steps_in_all_and_its_schedule_ends_with_them(tool, site, tmp_path):
-    args = tool.parse([*site, "--steps", "24", "--rounds", "3"])
-    args.work_dir.mkdir()
-    for arm in tool.make_arms(["centralised", "federated", "silo_1"], [5], 2):
-        job, model = (yaml.safe_load(path.read_text()) for path in _configs(arm, args, tmp_path / "work"))
-        assert job["client"]["sync_frequency"] * job["fl_iteration_num"] * len(arm.silos) == 24
-        assert job["round"]["start_fl_job_threshold"] == len(job["silos"]) == len(arm.silos)
-        assert model["lr_total_steps"] == 24 // len(arm.silos) and model["seed"] == 5
-    assert job["silos"] == ["silo_1"]
-
-
-def _configs(arm, args, directory):
-    from federated_arm import write_config
-
-    return write_config(args, arm, directory, 1)
 
 
 def test_what_is_done_is_shown_and_not_run_again(tool, site, capsys):
