@@ -20,7 +20,9 @@ class FrozenBatchNorm(nn.Cell):
     def construct(self, weight: Tensor) -> "tuple[Tensor, Tensor]":
         """Fold into a convolution's ``weight`` (out, in, k, k); return the new weight and the bias (out,)."""
         scale = self.gamma / ops.sqrt(self.moving_variance + EPSILON)
-        return weight * scale.reshape(-1, 1, 1, 1), self.beta - self.moving_mean * scale
+        # A broadcasting product would hold 16 bytes of indices a value on CPU as long as the graph lives.
+        scales = ops.tile(scale.reshape(-1, 1), (1, weight.size // weight.shape[0])).reshape(weight.shape)
+        return weight * ops.stop_gradient(scales), self.beta - self.moving_mean * scale
 
 
 class Conv(nn.Cell):

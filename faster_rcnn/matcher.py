@@ -12,14 +12,20 @@ CROWD_COVER = 0.5
 NEVER = 1e18
 """Square pixels. A target of this area has IoU 0 with everything, in place of a mask over all pairs."""
 
+LEAST = 1e-6
+"""Square pixels. Candidates count at least this, so that two boxes without area have IoU 0, not 0 / 0."""
+
 
 def intersections(boxes: Tensor, candidates: Tensor) -> Tensor:
     """Return common areas (N, G, K) of boxes (N, G, 4) and candidates (N or 1, K, 4), in square pixels.
 
-    Candidates are the last axis, the long one, so that broadcasts run along it.
+    Sides are repeated to the full shape beforehand: minimum and maximum of equal shapes are several times faster
+    on CPU than broadcasting ones.
     """
-    bx1, by1, bx2, by2 = ops.unstack(ops.expand_dims(boxes, 2), -1)  # each (N, G, 1)
-    cx1, cy1, cx2, cy2 = ops.unstack(ops.expand_dims(candidates, 1), -1)  # each (N, 1, K)
+    (n, g), k = boxes.shape[:2], candidates.shape[1]
+    bx1, by1, bx2, by2 = [ops.tile(boxes[:, :, side : side + 1], (1, 1, k)) for side in range(4)]
+    repeats = (n // candidates.shape[0], g, 1)
+    cx1, cy1, cx2, cy2 = [ops.tile(ops.expand_dims(candidates[:, :, side], 1), repeats) for side in range(4)]
     w = ops.relu(ops.minimum(bx2, cx2) - ops.maximum(bx1, cx1))
     h = ops.relu(ops.minimum(by2, cy2) - ops.maximum(by1, cy1))
     return w * h
@@ -54,7 +60,11 @@ def match(
     common = intersections(boxes, candidates)  # (N, G, K)
     box_area = ops.where(valid == 1, areas(boxes), Tensor(np.float32(NEVER)))
     candidate_area = ops.expand_dims(areas(candidates), 1)  # (N, 1, K)
-    iou = common / (ops.expand_dims(box_area, 2) + candidate_area - common)
+    n, g, k = common.shape
+    union = ops.tile(ops.expand_dims(box_area, 2), (1, 1, k)) - common
+    held_area = ops.maximum(candidate_area, Tensor(np.float32(LEAST)))
+    union = union + ops.tile(held_area, (n // candidates.shape[0], g, 1))
+    iou = ops.RealDiv()(common, union)
     index, best = ops.max(iou, axis=1)[::-1]
     positive = best >= pos_iou_thr
     if min_pos_iou is not None:

@@ -42,7 +42,7 @@ class FasterRCNNNetwork(nn.Cell):
             settings.width,
             settings.freeze_at,
             settings.frozen_batch_norm,
-            settings.stride_in_1x1,
+            settings.stride_in,
         )
         self.fpn = FeaturePyramid(channels, settings.fpn_out_channels, strides[-1] == 64, norm)
         anchors = len(settings.anchor_scales) * len(settings.anchor_ratios)
@@ -127,16 +127,9 @@ class TrainingCell(nn.Cell):
     ) -> Tuple[Tensor, Tensor]:
         """Class and box loss of sampled proposals; the ground-truth boxes are among the candidates."""
         s = self.settings
-        is_object = valid == 1
-        regions = ops.concat((regions, boxes), 1)  # (N, P + G, 4)
-        exists = ops.concat((is_proposal, is_object), 1)
-        matched, positive, negative = match(boxes, valid, regions, s.pos_iou_thr_stage2, s.neg_iou_thr_stage2)
-        positive, negative = ops.logical_and(positive, exists), ops.logical_and(negative, exists)
-        index, is_positive, is_used = sample(positive, negative, noise, self.roi_positive, self.roi_total)
-        regions = take(regions, index)
-        matched = take(matched, index)
-        label = ops.where(is_positive, take(labels, matched) + 1, Tensor(np.int32(0)))  # 0: background
-
+        regions, label, targets, is_positive, is_used = self.box_targets(
+            regions, is_proposal, boxes, labels, valid, noise
+        )
         logits, deltas = self.network.box_head(self.roi_align(levels[: self.roi_align.levels], regions))
         cls = class_loss(logits, label.reshape(-1), is_used.reshape(-1))
 
@@ -145,9 +138,33 @@ class TrainingCell(nn.Cell):
         deltas = deltas.reshape(n, self.roi_total, -1, 4)[:, :p].reshape(n * p, -1, 4)
         own_class = ops.relu(label[:, :p].reshape(-1, 1) - 1)
         deltas = take(deltas, own_class)[:, 0]  # (N * p, 4)
-        targets = encode(take(boxes, matched[:, :p]), regions[:, :p], s.rcnn_target_stds).reshape(-1, 4)
+        targets = targets.reshape(-1, 4)
         reg = box_loss(deltas, targets, is_positive[:, :p].reshape(-1), count(is_used), s.rcnn_smooth_l1_beta)
         return cls, reg
+
+    def box_targets(
+        self, regions: Tensor, is_proposal: Tensor, boxes: Tensor, labels: Tensor, valid: Tensor, noise: Tensor
+    ) -> Tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Sample regions for the box head, from proposals (N, P, 4) and the ground-truth boxes (N, G, 4).
+
+        Returns:
+            regions: float32 (N, R, 4), those with an object first.
+            label: int32 (N, R), 0 background.
+            targets: float32 (N, most positives, 4), deltas of the first regions' objects.
+            is_positive, is_used: bool (N, R).
+        """
+        s = self.settings
+        regions = ops.concat((regions, boxes), 1)  # (N, P + G, 4)
+        exists = ops.concat((is_proposal, valid == 1), 1)
+        matched, positive, negative = match(boxes, valid, regions, s.pos_iou_thr_stage2, s.neg_iou_thr_stage2)
+        positive, negative = ops.logical_and(positive, exists), ops.logical_and(negative, exists)
+        index, is_positive, is_used = sample(positive, negative, noise, self.roi_positive, self.roi_total)
+        regions = take(regions, index)
+        matched = take(matched, index)
+        label = ops.where(is_positive, take(labels, matched) + 1, Tensor(np.int32(0)))
+        p = self.roi_positive
+        targets = encode(take(boxes, matched[:, :p]), regions[:, :p], s.rcnn_target_stds)
+        return regions, label, targets, is_positive, is_used
 
 
 class DetectionCell(nn.Cell):

@@ -31,9 +31,9 @@ def stage_channels(backbone: str, width: int) -> Tuple[int, ...]:
 class BasicBlock(nn.Cell):
     """Two 3x3 convolutions around which the input is added."""
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int, norm: str, stride_in_1x1: bool) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int, norm: str, stride_in: str) -> None:
         super().__init__()
-        del stride_in_1x1  # it has no 1x1 convolution
+        del stride_in  # it has no 1x1 convolution
         self.conv1 = Conv(in_channels, out_channels, 3, stride, norm)
         self.conv2 = Conv(out_channels, out_channels, 3, 1, norm)
         self.projects = stride != 1 or in_channels != out_channels
@@ -49,10 +49,10 @@ class BasicBlock(nn.Cell):
 class Bottleneck(nn.Cell):
     """1x1, 3x3 and 1x1 convolutions around which the input is added."""
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int, norm: str, stride_in_1x1: bool) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int, norm: str, stride_in: str) -> None:
         super().__init__()
         middle = out_channels // 4
-        first, second = (stride, 1) if stride_in_1x1 else (1, stride)
+        first, second = (stride, 1) if stride_in == "1x1" else (1, stride)
         self.conv1 = Conv(in_channels, middle, 1, first, norm)
         self.conv2 = Conv(middle, middle, 3, second, norm)
         self.conv3 = Conv(middle, out_channels, 1, 1, norm)
@@ -79,7 +79,7 @@ class ResNet(nn.Cell):
         width: int = 64,
         freeze_at: int = 0,
         frozen_batch_norm: bool = False,
-        stride_in_1x1: bool = False,
+        stride_in: str = "3x3",
     ) -> None:
         super().__init__()
         norms = ["frozen" if frozen_batch_norm or part < freeze_at else "batch" for part in range(5)]
@@ -96,7 +96,7 @@ class ResNet(nn.Cell):
             cells = []
             for index in range(BLOCKS[backbone][stage]):
                 stride = 2 if stage > 0 and index == 0 else 1
-                cells.append(block(in_channels, out_channels, stride, norms[stage + 1], stride_in_1x1))
+                cells.append(block(in_channels, out_channels, stride, norms[stage + 1], stride_in))
                 in_channels = out_channels
             layers.append(nn.SequentialCell(*cells))
         self.layer1, self.layer2, self.layer3, self.layer4 = layers

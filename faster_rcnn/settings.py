@@ -8,6 +8,7 @@ from typing import Tuple
 from cross_silo.errors import UserError
 
 BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+STRIDES_IN = ("1x1", "3x3")
 FINEST_STRIDES = (4, 8)
 COARSEST_STRIDES = (32, 64)
 
@@ -20,8 +21,8 @@ class Settings:
     """resnet18, resnet34, resnet50, resnet101 or resnet152."""
     width: int = 64
     """Channels of the backbone's stem; the stages have 1, 2, 4 and 8 times as many (4 times that with bottlenecks)."""
-    stride_in_1x1: bool = False
-    """Whether a bottleneck strides in its first 1x1 convolution (ResNet v1) or in its 3x3 one (v1.5)."""
+    stride_in: str = "3x3"
+    """Where a bottleneck strides: 1x1, its first convolution (ResNet v1), or 3x3, its second one (v1.5)."""
     freeze_at: int = 2
     """How much of the backbone does not train: 0 none, 1 the stem, 2 and layer1, ... 5 all of it."""
     frozen_batch_norm: bool = True
@@ -128,6 +129,10 @@ class Settings:
     def _check_network(self) -> None:
         if self.backbone not in BACKBONES:
             raise UserError(f"backbone: found {self.backbone!r}; expected one of {', '.join(BACKBONES)}")
+        if self.stride_in not in STRIDES_IN:
+            raise UserError(f"stride_in: found {self.stride_in!r}; expected one of {', '.join(STRIDES_IN)}")
+        if self.stride_in == "1x1" and self.backbone in ("resnet18", "resnet34"):
+            raise UserError(f"stride_in: found '1x1' with {self.backbone}; expected 3x3, it has no bottlenecks")
         if not 0 <= self.freeze_at <= 5:
             raise UserError(f"freeze_at: found {self.freeze_at}; expected 0 to 5")
         for key in ("width", "fpn_out_channels", "rcnn_fc_out_channels", "roi_align_out_size"):

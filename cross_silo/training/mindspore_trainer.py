@@ -33,18 +33,35 @@ class TrainStep(nn.Cell):
     def construct(self, image, boxes, labels, valid, noise):
         (_, losses), gradients = self.forward_and_gradients(image, boxes, labels, valid, noise)
         if self.loss_scale != 1.0:
-            gradients = ops.HyperMap()(ops.partial(_divide, self.loss_scale), gradients)
+            gradients = ops.HyperMap()(ops.partial(_times, 1 / self.loss_scale), gradients)
         if self.gradient_clip > 0:
-            gradients = ops.clip_by_global_norm(gradients, self.gradient_clip)
+            gradients = clip_global_norm(gradients, self.gradient_clip)
         return ops.depend(losses, self.optimizer(gradients))
 
 
-_divide = ops.MultitypeFuncGraph("divide")
+def clip_global_norm(gradients: Tuple[Tensor, ...], most: float) -> Tuple[Tensor, ...]:
+    """Return ``gradients`` scaled down together so that their L2 norm is ``most``, if it is more.
+
+    On CPU, L2Loss is several times faster than a sum of squares, and a product by a scalar holds no memory where
+    a quotient holds 16 bytes a value.
+    """
+    half_squares = ops.HyperMap()(ops.L2Loss(), gradients)
+    norm = ops.sqrt(2 * ops.addn(half_squares))
+    factor = most / ops.maximum(norm, Tensor(np.float32(most)))
+    return ops.HyperMap()(ops.partial(_times, factor), gradients)
 
 
-@_divide.register("Number", "Tensor")
-def _divide_tensor(divisor, gradient):
-    return gradient / divisor
+_times = ops.MultitypeFuncGraph("times")
+
+
+@_times.register("Number", "Tensor")
+def _times_number(factor, gradient):
+    return gradient * factor
+
+
+@_times.register("Tensor", "Tensor")
+def _times_scalar(factor, gradient):
+    return gradient * factor
 
 
 class _ScaledLoss(nn.Cell):

@@ -18,11 +18,11 @@ def test_parameter_count_is_the_published_one(name):
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
-@pytest.mark.parametrize("stride_in_1x1", [True, False])
-def test_stages_halve_the_size(name, stride_in_1x1):
+@pytest.mark.parametrize("stride_in", ["1x1", "3x3"])
+def test_stages_halve_the_size(name, stride_in):
     from mindspore import Tensor
 
-    stages = ResNet(name, width=4, stride_in_1x1=stride_in_1x1)(Tensor(np.zeros((1, 3, 64, 96), np.float32)))
+    stages = ResNet(name, width=4, stride_in=stride_in)(Tensor(np.zeros((1, 3, 64, 96), np.float32)))
     expected = [(1, c, 64 // s, 96 // s) for c, s in zip(stage_channels(name, 4), (4, 8, 16, 32))]
     assert [stage.shape for stage in stages] == expected
 

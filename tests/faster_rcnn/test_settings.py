@@ -10,6 +10,8 @@ from faster_rcnn.settings import Settings
     ("values", "key"),
     [
         ({"backbone": "vgg16"}, "backbone"),
+        ({"stride_in": "5x5"}, "stride_in"),
+        ({"stride_in": "1x1", "backbone": "resnet18"}, "stride_in"),
         ({"freeze_at": 6}, "freeze_at"),
         ({"width": 0}, "width"),
         ({"width": "64"}, "width"),
