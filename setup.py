@@ -2,7 +2,8 @@
 
 from setuptools import find_packages, setup
 
-TEST = ["pytest>=7.4,<10", "hypothesis>=6.90,<7", "ruff>=0.6,<1"]
+EXPORT = ["onnxruntime>=1.17,<2"]  # runs an exported ONNX file; MindSpore itself writes it
+TEST = ["pytest>=7.4,<10", "hypothesis>=6.90,<7", "ruff>=0.6,<1", *EXPORT]
 
 setup(
     name="cross-silo",
@@ -24,5 +25,5 @@ setup(
         "matplotlib>=3.7,<4",
         "rich>=13,<16",
     ],
-    extras_require={"test": TEST},
+    extras_require={"export": EXPORT, "test": TEST},
 )
