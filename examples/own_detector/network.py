@@ -138,7 +138,7 @@ class DetectionCell(nn.Cell):
         heat = ops.sigmoid(heat).reshape(self.shape)
         peaks = heat * (self.pool(heat) == heat).astype("float32")
         scores, index = ops.topk(peaks.reshape(self.shape[0], -1), self.most)
-        labels = index // self.grid.shape[0]
+        labels = ops.floor(index.astype("float32") / self.grid.shape[0]).astype("int32")  # ONNX export has no int //
         index = index - labels * self.grid.shape[0]
         found = take(found, index)
         centre = ops.gather(self.grid, index, 0) + found[..., :2]
