@@ -7,7 +7,7 @@ import io
 import math
 import os
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
@@ -16,7 +16,7 @@ from cross_silo.data.coco import CocoDataset, read_coco
 from cross_silo.errors import UserError
 
 ALL_AREAS, MOST_DETECTIONS = 0, -1  # pycocotools' places of "all sizes" and of 100 detections an image
-IOU_50 = 0  # place of IoU 0.50 among 0.50, 0.55, ..., 0.95
+IOU_50, IOU_75 = 0, 5  # places of IoU 0.50 and 0.75 among 0.50, 0.55, ..., 0.95
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,15 @@ class Evaluation:
     by_class: Tuple[ClassResult, ...]
     num_images: int
     num_detections: int
+    curves: Mapping[float, np.ndarray] = field(repr=False, compare=False)
+    """Precision by IoU (0.50 and 0.75): float (classes, 101) at recall 0, 0.01, ..., 1.
+
+    Interpolated as COCO's AP is: the best precision at that recall or a higher one. nan for a class without objects.
+    """
 
     def as_dict(self) -> Dict[str, Any]:
         """Return the metrics as plain values for json."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name != "curves"}
 
 
 def evaluate_detections(
@@ -84,7 +89,12 @@ def evaluate_detections(
         for category in dataset.categories
     )
     overall = [None if value < 0 else float(value) for value in stats[:6]]
-    return Evaluation(*overall, by_class, len(dataset.images), len(detections))
+    at_recall = precision[:, :, :, ALL_AREAS, MOST_DETECTIONS]
+    curves = {
+        iou: np.where(at_recall[place] < 0, np.nan, at_recall[place]).T
+        for iou, place in ((0.5, IOU_50), (0.75, IOU_75))
+    }
+    return Evaluation(*overall, by_class, len(dataset.images), len(detections), curves)
 
 
 def detections_to_coco(

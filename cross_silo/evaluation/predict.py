@@ -43,13 +43,26 @@ def run_detector(
     for start in range(0, len(dataset.images), batch_size):
         entries = dataset.images[start : start + batch_size]
         samples = [_prepare(entry, Path(image_dir), transforms) for entry in entries]
-        batch = np.full((batch_size, *size, 3), 127, np.uint8)
-        for place, sample in enumerate(samples):
-            batch[place] = sample.image
-        for entry, sample, detections in zip(entries, samples, predictor(batch)):
+        found = predictor(fill_batch(samples, batch_size, size))
+        for entry, sample, detections in zip(entries, samples, found):
             original = (entry["height"], entry["width"])
             results += detections_to_coco(detections, sample.scale, sample.pad, original, entry["id"], category_ids)
     return results
+
+
+def fill_batch(samples: Sequence[Sample], batch_size: int, size: Tuple[int, int]) -> np.ndarray:
+    """Return uint8 images (batch_size, height, width, 3); those beyond ``samples`` are grey."""
+    batch = np.full((batch_size, *size, 3), 127, np.uint8)
+    for place, sample in enumerate(samples):
+        batch[place] = sample.image
+    return batch
+
+
+def without_objects(image: np.ndarray, transforms: Sequence[Transform]) -> Sample:
+    """Return a decoded image, uint8 RGB (height, width, 3), at the network's size."""
+    nothing = np.zeros(0, np.int32)
+    sample = Sample(image, np.zeros((0, 4), np.float32), labels=nothing, crowd=nothing.astype(bool))
+    return apply(transforms, sample, np.random.default_rng(0))
 
 
 def _prepare(entry: Mapping[str, Any], image_dir: Path, transforms: Sequence[Transform]) -> Sample:
@@ -67,6 +80,4 @@ def _prepare(entry: Mapping[str, Any], image_dir: Path, transforms: Sequence[Tra
             f"image {entry['id']}: {path} is {image.shape[0]} x {image.shape[1]} (height x width), "
             f"expected {expected[0]} x {expected[1]} as the COCO file says"
         )
-    nothing = np.zeros(0, np.int32)
-    sample = Sample(image, np.zeros((0, 4), np.float32), labels=nothing, crowd=nothing.astype(bool))
-    return apply(transforms, sample, np.random.default_rng(0))
+    return without_objects(image, transforms)

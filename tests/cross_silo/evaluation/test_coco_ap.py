@@ -93,7 +93,10 @@ def test_equals_pycocotools_on_its_own_files(tmp_path, capsys, noise):
             alone.accumulate()
             alone.summarize()
         assert pytest.approx(alone.stats[:2].tolist(), abs=1e-12) == [by_class.AP, by_class.AP50]
+        means = [result.curves[iou][place].mean() for iou in (0.5, 0.75)]
+        assert pytest.approx(alone.stats[1:3].tolist(), abs=1e-12) == means
     assert [entry.name for entry in result.by_class] == ["c3", "c7", "c11"]
+    json.dumps(result.as_dict())
 
 
 def test_ground_truth_fed_back_scores_one(tmp_path):
