@@ -2,7 +2,7 @@
 
 from setuptools import find_packages, setup
 
-EXPORT = ["onnxruntime>=1.17,<2"]  # runs an exported ONNX file; MindSpore itself writes it
+EXPORT = ["onnx>=1.15,<2", "onnxruntime>=1.17,<2"]  # name the outputs of an ONNX file that MindSpore wrote, and run it
 TEST = ["pytest>=7.4,<10", "hypothesis>=6.90,<7", "ruff>=0.6,<1", *EXPORT]
 
 setup(

@@ -20,7 +20,7 @@ from cross_silo.data.image_file import BadImageError, decode_image
 from cross_silo.data.transforms import Sample, apply
 from cross_silo.errors import UserError
 from cross_silo.export.agreement import compare
-from cross_silo.export.files import INPUT_NAME, require_runtime, run, write
+from cross_silo.export.files import INPUT_NAME, require_packages, run, write
 
 if TYPE_CHECKING:
     from cross_silo.detector import Detector
@@ -42,7 +42,7 @@ def export_checkpoint(
     """
     if batch < 1:
         raise UserError(f"--batch is {batch}, expected at least 1")
-    require_runtime(file_format)
+    require_packages(file_format)
     model = load_model(config)
     weights, info = read_checkpoint(checkpoint)
     detector = make_detector(model, len(info.classes) or None)

@@ -21,11 +21,12 @@ NO_OPERATOR = re.compile(r"Can not find key (\w+) in convert map")
 """What MindSpore's ONNX exporter says of an operator that it does not know."""
 
 
-def require_runtime(file_format: str) -> None:
-    """Refuse a format whose files cannot be run here, and so not be checked. Raises UserError."""
-    if file_format == ONNX and importlib.util.find_spec("onnxruntime") is None:
+def require_packages(file_format: str) -> None:
+    """Refuse a format whose packages are not installed here. Raises UserError."""
+    missing = [name for name in ("onnx", "onnxruntime") if importlib.util.find_spec(name) is None]
+    if file_format == ONNX and missing:
         raise UserError(
-            "--format onnx: the file is checked by running it, and onnxruntime is not installed; "
+            f"--format onnx: {' and '.join(missing)} not installed, with which the file is written and checked; "
             "expected: pip install 'cross-silo[export]'"
         )
 
@@ -47,11 +48,24 @@ def write(cell: "nn.Cell", file_format: str, images: np.ndarray, names: Sequence
         os.chmod(path, 0o644)  # MindSpore makes it readable by its owner alone
         return
     try:
-        mindspore.onnx.export(
-            cell, Tensor(images), file_name=str(path), input_names=[INPUT_NAME], output_names=list(names)
-        )
+        mindspore.onnx.export(cell, Tensor(images), file_name=str(path), input_names=[INPUT_NAME])
     except (RuntimeError, ValueError, TypeError) as error:
         raise UserError(f"--format onnx: {refusal(str(error))}") from None
+    name_outputs(path, names)
+
+
+def name_outputs(path: Path, names: Sequence[str]) -> None:
+    """Name the outputs of the ONNX file at ``path``.
+
+    MindSpore 2.10's own ``output_names`` breaks the graph where an output is a cast or is read by another operator.
+    """
+    import onnx
+
+    model = onnx.load(str(path))
+    for output, name in zip(model.graph.output, names):
+        model.graph.node.append(onnx.helper.make_node("Identity", [output.name], [name]))
+        output.name = name
+    onnx.save(model, str(path))
 
 
 def refusal(message: str) -> str:

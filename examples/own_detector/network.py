@@ -138,10 +138,11 @@ class DetectionCell(nn.Cell):
         heat = ops.sigmoid(heat).reshape(self.shape)
         peaks = heat * (self.pool(heat) == heat).astype("float32")
         scores, index = ops.topk(peaks.reshape(self.shape[0], -1), self.most)
-        labels = ops.floor(index.astype("float32") / self.grid.shape[0]).astype("int32")  # ONNX export has no int //
-        index = index - labels * self.grid.shape[0]
+        index = index.astype("float32")  # exact below 2**24; ONNX export has no division of integers
+        label = ops.floor(index / self.grid.shape[0])
+        index = (index - label * self.grid.shape[0]).astype("int32")
         found = take(found, index)
         centre = ops.gather(self.grid, index, 0) + found[..., :2]
         half = ops.exp(ops.minimum(found[..., 2:], Tensor(np.float32(MAX_LOG_SIDE)))) / 2
         boxes = ops.concat((centre - half, centre + half), -1) * STRIDE
-        return scores, labels, ops.minimum(ops.relu(boxes), self.limit)
+        return scores, label.astype("int32"), ops.minimum(ops.relu(boxes), self.limit)

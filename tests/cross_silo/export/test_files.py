@@ -6,7 +6,7 @@ import pytest
 from cross_silo import runtime
 from cross_silo.errors import UserError
 from cross_silo.export import FORMATS
-from cross_silo.export.files import refusal, require_runtime, run, write
+from cross_silo.export.files import refusal, require_packages, run, write
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, 4, 6, 3), np.uint8)
 
@@ -28,19 +28,38 @@ def test_a_written_file_computes_what_the_cell_does(tmp_path, file_format):
         def construct(self, image):
             x = self.conv((image.astype("float32") / 255).transpose(0, 3, 1, 2))
             best, where = ops.topk(x.reshape(x.shape[0], -1), 5)
-            return ops.sigmoid(best), where
+            shares = ops.sigmoid(best)
+            return shares, where, (shares * 100).astype("int32")  # read again; as it is; cast
 
     cell = Cell()
     path = tmp_path / f"model.{file_format}"
-    write(cell, file_format, IMAGES, ("best", "where"), path)
+    write(cell, file_format, IMAGES, ("shares", "where", "percent"), path)
     weight, bias = cell.conv.weight.asnumpy(), cell.conv.bias.asnumpy()
     padded = np.pad(IMAGES / 255, ((0, 0), (1, 1), (1, 1), (0, 0)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (1, 2))  # (N, H, W, 3, 3, 3)
     flat = (np.einsum("nhwcij,ocij->nohw", windows, weight) + bias[:, None, None]).reshape(2, -1)
     order = np.argsort(-flat, 1, kind="stable")[:, :5]
-    best, where = run(path, file_format, IMAGES)
-    np.testing.assert_allclose(best, 1 / (1 + np.exp(-np.take_along_axis(flat, order, 1))), rtol=1e-5)
+    shares, where, percent = run(path, file_format, IMAGES)
+    np.testing.assert_allclose(shares, 1 / (1 + np.exp(-np.take_along_axis(flat, order, 1))), rtol=1e-5)
     np.testing.assert_array_equal(where, order)
+    np.testing.assert_array_equal(percent, (shares * 100).astype(np.int32))
+
+
+def test_the_outputs_of_an_onnx_file_have_their_names(tmp_path):
+    import onnxruntime
+    from mindspore import nn
+
+    class Cell(nn.Cell):
+        def construct(self, image):
+            x = image.astype("float32")
+            return x, x + 1
+
+    path = tmp_path / "model.onnx"
+    write(Cell(), "onnx", IMAGES, ("one", "two"), path)
+    session = onnxruntime.InferenceSession(str(path))
+    assert [tensor.name for tensor in session.get_inputs()] == ["images"]
+    assert [tensor.name for tensor in session.get_outputs()] == ["one", "two"]
+    np.testing.assert_array_equal(session.run(["two"], {"images": IMAGES})[0], IMAGES + 1.0)
 
 
 def test_an_operator_that_onnx_export_lacks_is_named(tmp_path):
@@ -71,6 +90,6 @@ def test_a_file_that_does_not_run_is_an_error(tmp_path, file_format):
 
 def test_onnx_without_its_runtime_says_what_to_install(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    require_runtime("mindir")
+    require_packages("mindir")
     with pytest.raises(UserError, match=r"pip install 'cross-silo\[export\]'"):
-        require_runtime("onnx")
+        require_packages("onnx")
