@@ -97,7 +97,7 @@ def find_detector(name: str) -> type:
     except ImportError as error:
         raise UserError(
             f"detector: {name!r} cannot be imported ({error}); "
-            "expected the name of a detector package, or package.module:Class"
+            "expected a detector package, or package.module:Class, that is installed or in a directory of PYTHONPATH"
         ) from None
     except AttributeError:
         raise UserError(f"detector: module {module_name!r} has no class {class_name!r}") from None
