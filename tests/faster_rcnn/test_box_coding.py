@@ -1,4 +1,8 @@
 import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from faster_rcnn.box_coding import decode, encode
 
@@ -42,3 +46,38 @@ def test_huge_deltas_and_empty_boxes_stay_finite(in_graph):
     assert np.isfinite(in_graph(encode)(nothing, references)).all()
     grown = in_graph(decode, 4000, 4000)(np.array([[0, 0, 99, 0]], np.float32), references[:1] + 1000)
     np.testing.assert_allclose(grown[0, 2] - grown[0, 0], 1000, rtol=1e-4)
+
+
+SIDE = 64
+
+
+def any_boxes(least):
+    """Six boxes in an image of SIDE x SIDE with sides of at least ``least``; 0: lines and points, too."""
+    corners = arrays(np.float32, (2, 6, 2), elements=st.floats(0, SIDE - least, width=32))
+    return corners.map(lambda c: np.concatenate([c.min(0), np.maximum(c.max(0), c.min(0) + np.float32(least))], -1))
+
+
+@pytest.fixture(scope="module")
+def coding(in_graph):
+    """encode and decode, each compiled once."""
+    return in_graph(encode, STDS), in_graph(decode, SIDE, SIDE, STDS)
+
+
+@settings(max_examples=50, deadline=None)
+@given(boxes=any_boxes(2), references=any_boxes(2))
+def test_any_boxes_come_back(coding, boxes, references):
+    deltas = coding[0](boxes, references)
+    np.testing.assert_allclose(coding[1](deltas, references), boxes, atol=1e-2)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    boxes=any_boxes(0),
+    references=any_boxes(0),
+    deltas=arrays(np.float32, (6, 4), elements=st.floats(-1e6, 1e6, width=32)),
+)
+def test_any_deltas_of_any_boxes_are_finite_and_inside(coding, boxes, references, deltas):
+    assert np.isfinite(coding[0](boxes, references)).all()
+    decoded = coding[1](deltas, references)
+    assert ((decoded >= 0) & (decoded <= SIDE)).all()
+    assert (decoded[:, 2:] >= decoded[:, :2]).all()

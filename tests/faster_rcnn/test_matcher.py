@@ -1,5 +1,8 @@
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from faster_rcnn.matcher import intersections, match
 
@@ -70,3 +73,46 @@ def test_intersections_of_apart_and_nested_boxes(in_graph):
     boxes = np.array([[[0, 0, 10, 10]]], np.float32)
     candidates = np.array([[[20, 20, 30, 30], [2, 2, 4, 5], [5, 5, 15, 15], [10, 0, 20, 10]]], np.float32)
     assert in_graph(intersections)(boxes, candidates).tolist() == [[[0, 6, 25, 0]]]
+
+
+def any_boxes(*shape):
+    """Boxes of any corners: lines, points and equal ones, too."""
+    corners = arrays(np.float32, (2, *shape, 2), elements=st.integers(0, 256).map(lambda i: i / 4))
+    return corners.map(lambda c: np.concatenate([c.min(0), c.max(0)], -1))
+
+
+def exact_iou(a, b):
+    inside = common(a.astype(float), b.astype(float))
+    union = area(a.astype(float)) + area(b.astype(float)) - inside
+    return inside / union if union else 0.0
+
+
+@pytest.fixture(scope="module")
+def matching(in_graph):
+    return in_graph(match, 0.7, 0.3, 0.25)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    boxes=any_boxes(1, 5),
+    candidates=any_boxes(1, 12),
+    valid=arrays(np.int32, (1, 5), elements=st.sampled_from([1, 1, 0, -1])),
+)
+def test_any_boxes_match_as_by_loops(matching, boxes, candidates, valid):
+    index, positive, negative = (x[0] for x in matching(boxes, valid, candidates))
+    iou = np.array([[exact_iou(b, c) if v == 1 else 0.0 for c in candidates[0]] for b, v in zip(boxes[0], valid[0])])
+    best = iou.max(0)
+    assert not (positive & negative).any()
+    assert positive[best > 0.7 + 1e-5].all() and not negative[best > 0.3 + 1e-5].any()
+    np.testing.assert_allclose(iou[index, np.arange(12)][positive], best[positive], atol=1e-5)
+    for row in iou:  # every box that has a candidate at all has an object
+        if row.max() > 0.25 + 1e-5:
+            assert positive[row >= row.max() - 1e-9].any()
+    covered = np.array(
+        [
+            any(v == -1 and common(b, c) > 0.5 * area(c) for b, v in zip(boxes[0], valid[0]))
+            for c in candidates[0].astype(float)
+        ]
+    )
+    assert not negative[covered].any()
+    assert negative[(best < 0.25 - 1e-5) & ~covered].all()

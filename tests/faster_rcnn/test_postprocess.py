@@ -1,4 +1,7 @@
 import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from faster_rcnn.postprocess import detections, suppress
 
@@ -52,3 +55,26 @@ def test_detections_are_the_best_and_have_an_area():
 def test_no_detections():
     found, score, label = detections(np.zeros((5, 2), np.float32), np.zeros((5, 2, 4), np.float32), 0.05, 0.5, 10)
     assert found.shape == (0, 4) and score.shape == label.shape == (0,)
+
+
+def any_boxes(count):
+    """Boxes of any corners: lines, points and equal ones, too."""
+    corners = arrays(np.float32, (2, count, 2), elements=st.integers(0, 64))
+    return corners.map(lambda c: np.concatenate([c.min(0), c.max(0)], -1))
+
+
+@settings(max_examples=100, deadline=None)
+@given(boxes=st.integers(0, 12).flatmap(any_boxes), threshold=st.sampled_from([0.0, 0.3, 0.5, 0.7, 1.0]))
+def test_any_boxes_are_suppressed_by_a_better_one_alone(boxes, threshold):
+    def overlaps(a, b):
+        w, h = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+        inside = max(w, 0) * max(h, 0)
+        union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - inside
+        return bool(union) and inside / union > threshold
+
+    exact = boxes.astype(float)
+    kept = suppress(exact, threshold).tolist()
+    assert kept == sorted(set(kept)) and (not len(boxes) or kept[0] == 0)
+    for row in range(len(boxes)):
+        beaten = any(overlaps(exact[better], exact[row]) for better in kept if better < row)
+        assert beaten is (row not in kept)

@@ -1,5 +1,8 @@
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from faster_rcnn.anchors import make_anchors
 from faster_rcnn.postprocess import suppress
@@ -70,3 +73,29 @@ def test_mask_marks_missing_proposals(case):
     boxes, valid = cell(Tensor(np.array([[1, 3, 2]], np.float32)), Tensor(np.zeros((1, 3, 4), np.float32)))
     assert boxes.shape == (1, 3, 4)
     assert valid.asnumpy().tolist() == [[True, False, False]]
+
+
+@pytest.fixture(scope="module")
+def cell(case):
+    return Proposals(case[0], HEIGHT, WIDTH, PRE, MOST, THRESHOLD, LEAST)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    logits=arrays(np.float32, 3, elements=st.floats(-50, 50, width=32)),
+    scale=st.sampled_from([0.0, 1.0, 100.0]),
+    seed=st.integers(0, 999),
+)
+def test_proposals_of_any_output_are_apart_inside_and_large_enough(cell, case, logits, scale, seed):
+    from mindspore import Tensor
+
+    rng = np.random.default_rng(seed)
+    count = case[1].shape[1]
+    scores = logits[:, None] + np.zeros((3, count), np.float32)  # equal in each image
+    deltas = (scale * rng.standard_normal((3, count, 4))).astype(np.float32)
+    boxes, valid = (out.asnumpy() for out in cell(Tensor(scores), Tensor(deltas)))
+    assert np.isfinite(boxes).all() and valid.any() == (valid[:, 0]).any()
+    found = boxes[valid]
+    assert (found >= 0).all() and (found <= [WIDTH, HEIGHT, WIDTH, HEIGHT]).all()
+    assert not len(found) or (found[:, 2:] - found[:, :2]).min() >= LEAST
+    assert (np.diff(valid.astype(int), axis=1) <= 0).all()  # those that exist stand first
