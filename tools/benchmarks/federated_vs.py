@@ -117,14 +117,15 @@ def show(results: Mapping[str, Any], console: Console) -> None:
     """Print the table."""
     settings = results["settings"]
     table = Table(title=f"{settings['config']}: {settings['steps']} steps in all, {settings['rounds']} rounds")
-    for heading in ("arm", "seed", "images", "AP50", "AP", "seconds", "MB moved", "MB a worker"):
-        table.add_column(heading, justify="left" if heading == "arm" else "right")
+    table.add_column("arm", no_wrap=True)
+    for heading in ("seed", "images", "AP50", "AP", "seconds", "MB moved", "MB a worker"):
+        table.add_column(heading, justify="right")
     for arm in results["arms"].values():
         workers = [peak for role, peak in arm["peak_memory_mb"].items() if role.startswith("worker")]
         table.add_row(
             arm["arm"],
             str(arm["seed"]),
-            " + ".join(map(str, arm["images"].values())),
+            "+".join(map(str, arm["images"].values())),
             f"{arm['AP50']:.3f}",
             f"{arm['AP']:.3f}",
             f"{arm['seconds']:.0f}",
