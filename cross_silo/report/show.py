@@ -11,59 +11,57 @@ from rich.table import Table
 from rich.text import Text
 
 MOST_SILOS = 4
-"""Silos with a column of their own; with more, one column holds their mean (of losses: weighted by samples)."""
+"""Silos with a column of their own; with more, one column holds their weighted mean."""
 
 
 def summary_table(summary: Mapping[str, Any]) -> Table:
-    """Return the rounds of a job: result, mean loss of each silo, AP, seconds and megabytes moved.
-
-    Where silos measured on validation sets of their own, their AP50 follows the global one.
-    """
+    """Return the rounds of a job: result, mean loss of each silo, AP, seconds and megabytes moved."""
     rounds = summary["rounds"]
     silos = sorted({silo for record in rounds for silo in record["losses"]})
     shown = silos if len(silos) <= MOST_SILOS else []
-    by_silo = summary.get("silo_evaluations", {})
-    own = sorted({silo for of_round in by_silo.values() for silo in of_round})
-    own_shown = own if len(own) <= MOST_SILOS else []
     table = Table(title=f"job {summary.get('fl_name', '')}".strip())
     table.add_column("round", justify="right")
     table.add_column("result")
     for silo in shown or ["all silos"]:
         table.add_column(f"mean loss\n{silo}", justify="right")
-    for name in ("AP50", "AP"):
+    for name in ("AP50", "AP", "seconds", "MB moved"):
         table.add_column(name, justify="right")
-    if own:
-        for silo in own_shown or [f"{len(own)} silos"]:
-            table.add_column(f"own AP50\n{silo}", justify="right")
-    for name in ("seconds", "MB moved"):
-        table.add_column(name, justify="right")
-
-    def own_cells(measured: Mapping[str, float]) -> List[str]:
-        if not own:
-            return []
-        values = [measured.get(silo) for silo in own]
-        known = [value for value in values if value is not None]
-        return [number(value) for value in (values if own_shown else [fmean(known) if known else None])]
-
-    initial = summary["evaluations"].get("0", {})
-    if initial or "0" in by_silo:
-        of_silos = {silo: metrics["AP50"] for silo, metrics in by_silo.get("0", {}).items()}
-        overall = (number(initial[name]) if initial else "" for name in ("AP50", "AP"))
-        table.add_row("0", "initial", *[""] * (len(shown) or 1), *overall, *own_cells(of_silos))
+    initial = summary["evaluations"].get("0")
+    if initial:
+        table.add_row("0", "initial", *[""] * (len(shown) or 1), number(initial["AP50"]), number(initial["AP"]))
     for record in rounds:
         losses = [record["losses"].get(silo) for silo in shown] or [record["mean_loss"]]
         moved = (record["bytes_up"] + record["bytes_down"]) / 1e6
         attempt = f" (attempt {record['attempt']})" if record["attempt"] > 1 else ""
-        good = record["good"]
         table.add_row(
             str(record["round"]),
-            Text(f"good{attempt}", "green") if good else Text(f"failed{attempt}", "red"),
+            Text(f"good{attempt}", "green") if record["good"] else Text(f"failed{attempt}", "red"),
             *(number(loss) for loss in losses),
-            *(number(record[name]) if good else "" for name in ("AP50", "AP")),
-            *(own_cells(record.get("silo_AP50", {})) if good else [""] * len(own_cells({}))),
+            number(record["AP50"]) if record["good"] else "",
+            number(record["AP"]) if record["good"] else "",
             f"{record['seconds']['round']:.1f}",
             f"{moved:.1f}",
         )
+    return table
+
+
+def silo_table(summary: Mapping[str, Any]) -> Optional[Table]:
+    """Return the global model's AP50 on the silos' own validation sets; None where no silo has one."""
+    by_round = summary.get("silo_evaluations", {})
+    silos = sorted({silo for measured in by_round.values() for silo in measured})
+    if not silos:
+        return None
+    few = len(silos) <= MOST_SILOS
+    table = Table(title="silos' own AP50")
+    for name in ("round", *(silos if few else ("silos", "lowest", "mean", "highest"))):
+        table.add_column(name, justify="right")
+    for round, measured in by_round.items():
+        values = [metrics["AP50"] for metrics in measured.values()]
+        if few:
+            cells = [number(measured[silo]["AP50"]) if silo in measured else number(None) for silo in silos]
+        else:
+            cells = [str(len(values)), *map(number, (min(values), fmean(values), max(values)))]
+        table.add_row(round, *cells)
     return table
 
 
@@ -88,8 +86,11 @@ def last_line(summary: Mapping[str, Any]) -> str:
 
 
 def show_summary(summary: Mapping[str, Any], run_dir: Path, console: Console) -> None:
-    """Print the table, why rounds failed, and how the job stands."""
+    """Print the tables, why rounds failed, and how the job stands."""
     console.print(summary_table(summary))
+    of_silos = silo_table(summary)
+    if of_silos is not None:
+        console.print(of_silos)
     lines = [
         f"round {record['round']}, attempt {record['attempt']} failed: {record['reason']}"
         for record in summary["rounds"]
