@@ -162,6 +162,11 @@ def write_initial(
         "pre_trained": pre_trained.path,
         "matched": len(matching.values),
         "not_filled": [name for name in weights if name not in matching.values] if pre_trained.path else [],
+        "frozen_at_random": [
+            name
+            for name, kind in kinds.items()
+            if kind != TRAINABLE and weights[name].ndim > 1 and name not in matching.values
+        ],
         "by_part": filled_by_part(shapes, matching.values) if pre_trained.path else {},
         "unknown": matching.unknown,
         "absent": matching.absent,
@@ -189,6 +194,8 @@ def show(report: Mapping[str, Any]) -> None:
     table.add_row("classes", f"{report['num_classes']} " + ", ".join(report["classes"]))
     table.add_row("size", f"{report['bytes'] / 1e6:.1f} MB")
     table.add_row("fingerprint", report["fingerprint"][:12])
+    if report["frozen_at_random"]:
+        table.add_row("warning", f"random and frozen for good, {_few(report['frozen_at_random'])}")
     if report["pre_trained"]:
         table.add_row("pre-trained", report["pre_trained"])
         parts = ", ".join(f"{part} {filled} of {total}" for part, (filled, total) in report["by_part"].items())

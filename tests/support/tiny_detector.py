@@ -70,12 +70,12 @@ class Detector:
 
 
 class WithClassLayer(Detector):
-    """The same with a tensor that depends on the number of classes."""
+    """The same with a tensor that depends on the number of classes and does not train."""
 
     def build_network(self):
         from mindspore import Parameter, Tensor
 
         network = super().build_network()
         values = np.random.default_rng(self.size.num_classes).random((self.size.num_classes, 4), np.float32)
-        network.classes = Parameter(Tensor(values), name="classes")
+        network.classes = Parameter(Tensor(values), name="classes", requires_grad=False)
         return network

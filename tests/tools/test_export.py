@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +52,7 @@ def flags(site, out, **others):
     return [text for name, value in given.items() for text in (f"--{name}", str(value))]
 
 
-@pytest.mark.parametrize(("file_format", "batch"), [("mindir", 1), ("onnx", 2)])
+@pytest.mark.parametrize(("file_format", "batch"), [("mindir", 2), ("onnx", 1)])
 def test_the_whole_detector_is_exported(tool, site, tmp_path, capsys, file_format, batch):
     out = tmp_path / "new" / "model.bin"
     assert tool.main([*flags(site, out, format=file_format, batch=batch), "--json"]) == 0
@@ -65,6 +66,17 @@ def test_the_whole_detector_is_exported(tool, site, tmp_path, capsys, file_forma
     assert sorted(path.name for path in out.parent.iterdir()) == ["model.bin", "model.bin.json"]
     tool.show(report)
     assert f"{agreement['matched']} of {agreement['expected']} detections" in capsys.readouterr().out
+    if file_format == "onnx":
+        run_documented_program(out, site, capsys, agreement["found"])
+
+
+def run_documented_program(model, site, capsys, detections):
+    """Run the program of docs/export.md, which detects as many objects as the check found."""
+    [program] = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "export.md").read_text(), re.DOTALL)
+    for name, path in (("model.onnx", model), ("image.png", site / "image.png")):
+        program = program.replace(f'"{name}', f'"{path}')
+    exec(compile(program.replace("score_thr=0.05", "score_thr=0.2"), "docs/export.md", "exec"), {})
+    assert len(capsys.readouterr().out.splitlines()) == detections
 
 
 def test_a_file_that_detects_otherwise_is_not_kept(tool, site, tmp_path, monkeypatch):

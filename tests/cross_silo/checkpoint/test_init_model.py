@@ -100,7 +100,7 @@ def test_a_model_of_another_number_of_classes_gives_all_but_its_class_layers(tmp
     three = annotations(tmp_path / "three.json", ["red", "green", "blue"])
     main([*job, "--annotations", three])
     first = str(newest_checkpoint(tmp_path / "ckpt", "job"))
-    capsys.readouterr()
+    assert "random and frozen for good, 1: classes" in " ".join(capsys.readouterr().out.split())
 
     main([*job[:-1], "two", "--num_classes", "2", "--pre_trained", first, "--json"])
     report = json.loads(capsys.readouterr().out)
@@ -111,6 +111,7 @@ def test_a_model_of_another_number_of_classes_gives_all_but_its_class_layers(tmp
     same = annotations(tmp_path / "same.json", ["blue", "green", "red"])
     main([*job[:-1], "three", "--annotations", same, "--pre_trained", first])
     out = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "frozen for good" not in out
     assert "filled in the checkpoint's order of classes" in out and "this model blue, green, red" in out
     np.testing.assert_array_equal(initial(tmp_path, "three")[0]["classes"], read_checkpoint(first)[0]["classes"])
 
