@@ -65,7 +65,10 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     confusion = confusion_table(dataset, measured.detections, arguments.score)
     report = {"checkpoint": arguments.checkpoint, "round": measured.info.round, **measured.metrics()}
     report["confusion"] = confusion.as_dict()
-    report["files"] = write_pictures(arguments, dataset, measured)
+    try:
+        report["files"] = write_pictures(arguments, dataset, measured)
+    except OSError as error:
+        raise UserError(f"{error.filename}: {error.strerror}") from None
     if arguments.json:
         print(json.dumps(report))
     else:

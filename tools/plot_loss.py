@@ -43,6 +43,9 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     evaluations = read_evaluations(run_dir, missing)
     if evaluations:
         figures["ap"] = plots.precision_by_round(evaluations)
+    by_silo = read_summary(run_dir).get("silo_evaluations") if (run_dir / FILE).exists() else None
+    if by_silo:
+        figures["ap_silos"] = plots.precision_by_silo({int(round): silos for round, silos in by_silo.items()})
     if not figures:
         raise UserError(f"--run_dir {run_dir}: nothing to draw: " + "; ".join(missing))
     try:

@@ -1,4 +1,4 @@
-"""Pictures of a job: loss at each step and mean loss an epoch of each worker, AP by round."""
+"""Pictures of a job: loss at each step and mean loss an epoch of each worker, AP by round, over all and by silo."""
 
 from __future__ import annotations
 
@@ -100,6 +100,28 @@ def precision_by_round(evaluations: Mapping[int, Mapping[str, Optional[float]]])
         numbers = np.array([math.nan if value is None else value for value in values])
         axes.plot(rounds, numbers, color=COLOURS[place], marker="osD"[place], markersize=6, linewidth=2, label=label)
     finish(axes, "Global model on held-out images", "round (0: initial model)", "average precision")
+    axes.set_ylim(0, 1)
+    legend_beside(axes)
+    return figure
+
+
+def precision_by_silo(evaluations: Mapping[int, Mapping[str, Mapping[str, float]]]) -> Figure:
+    """Return the global model's AP50 after each round on each silo's own validation set: one line a silo."""
+    figure, axes = _one_panel()
+    silos = sorted({silo for measured in evaluations.values() for silo in measured}, key=lambda name: (len(name), name))
+    for place, silo in enumerate(silos):
+        rounds = [round for round in sorted(evaluations) if silo in evaluations[round]]
+        axes.plot(
+            rounds,
+            [evaluations[round][silo]["AP50"] for round in rounds],
+            color=COLOURS[place % len(COLOURS)],
+            linestyle=LINES[place // len(COLOURS) % len(LINES)],
+            marker="osD^v"[place % 5],
+            markersize=6,
+            linewidth=2,
+            label=silo,
+        )
+    finish(axes, "Global model on each silo's own validation set", "round (0: initial model)", METRICS["AP50"])
     axes.set_ylim(0, 1)
     legend_beside(axes)
     return figure

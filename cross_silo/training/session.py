@@ -248,15 +248,16 @@ class WorkerSession:
 
     def _measure_first(self) -> None:
         """Measure the model that the worker begins with, before it holds up a round: the first time compiles."""
-        if self._measure is None or self._update is not None:
+        if self._measure is None:
             return
         with self._leave.at_once():
             reply = self._client.get_model(None)
             self._check(reply.state)
-            if reply.weights is not None:
-                self._adopt(reply)
-        if self._round >= 0:
-            self._measure_model("running")
+            is_awaited = self._update is not None and self._update.iteration > reply.round
+            if reply.weights is None or is_awaited:
+                return
+            self._adopt(reply)
+        self._measure_model("running")
 
     def _measure_model(self, state: str) -> None:
         """Measure the global model just adopted where its round is due, and tell the server.

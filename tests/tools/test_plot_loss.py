@@ -47,6 +47,14 @@ def test_all_three_pictures(tool, tmp_path, capsys):
         assert Path(path).parent == tmp_path / "plots" and Path(path).stat().st_size > 10_000
 
 
+def test_silos_own_ap_has_a_picture(tool, tmp_path, capsys):
+    worker(tmp_path, 0, [4, 2])
+    content = {"rounds": [], "evaluations": {}, "silo_evaluations": {"1": {"silo_0": {"AP50": 0.5}}}}
+    (tmp_path / "summary.json").write_text(json.dumps(content))
+    assert tool.main(["--run_dir", str(tmp_path), "--json"]) == 0
+    assert sorted(json.loads(capsys.readouterr().out)["pictures"]) == ["ap_silos", "loss_epochs", "loss_steps"]
+
+
 def test_what_is_missing_is_told_and_the_rest_drawn(tool, tmp_path, capsys):
     worker(tmp_path, 0, [4, 2])
     worker(tmp_path, 1, [])

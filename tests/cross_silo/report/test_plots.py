@@ -70,6 +70,13 @@ def test_precision_by_round_leaves_out_what_is_not_known():
     assert axes.get_ylim() == (0, 1)
 
 
+def test_precision_by_silo_is_a_line_a_silo():
+    measured = {0: {"silo_10": {"AP50": 0.1}}, 2: {"silo_10": {"AP50": 0.5}, "silo_9": {"AP50": 0.25}}}
+    (axes,) = plots.precision_by_silo(measured).axes
+    assert drawn(axes) == {"silo_9": ([2], [0.25]), "silo_10": ([0, 2], [0.1, 0.5])}
+    assert axes.get_ylim() == (0, 1)
+
+
 @given(st.lists(st.one_of(st.floats(-100, 100), st.just(math.nan)), min_size=1, max_size=40), st.integers(1, 50))
 def test_moving_mean_is_the_mean_of_the_window(values, window):
     found = plots.moving_mean(np.array(values), window)

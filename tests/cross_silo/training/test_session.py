@@ -274,6 +274,24 @@ def test_a_restarted_worker_keeps_its_update_before_it_measures(tmp_path):
     assert trainer.step == 5 and server.told == [("i1", 1, 1.0)]
 
 
+def test_a_worker_that_left_while_it_measured_measures_when_it_is_back(tmp_path):
+    leave = Leave()
+    trainer = NumpyTrainer("silo_0")
+    plain = weight_of(trainer)
+
+    def measure(before_batch):
+        if trainer.step:
+            leave.request()
+        return plain(before_batch)
+
+    server = ScriptedServer(["good", "good"], rounds=2)
+    assert session(server, tmp_path, trainer, measure, leave).run() == 0
+    assert [round for _, round, _ in server.told] == [0]
+    trainer = NumpyTrainer("silo_0")
+    assert session(server, tmp_path, trainer, weight_of(trainer)).run() == 0
+    assert server.told == [("i1", 0, 0.0), ("i1", 1, 1.0), ("i1", 2, 2.0)] and trainer.step == 10
+
+
 def test_a_measurement_that_fails_does_not_end_the_training(tmp_path, caplog):
     def measure(before_batch):
         raise UserError("image 3: 3.png: No such file")
