@@ -71,7 +71,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
             for entry in detections
             if entry["score"] >= arguments.score
         ]
-        draw(pixels, drawn).save(arguments.out / f"{path.name}.png")
+        draw(pixels, drawn).save(arguments.out / f"{path.name}.png", compress_level=1)  # four times as fast
         found = [
             {"class": names[entry["label"]], "score": entry["score"], "bbox": entry["bbox"]} for entry in detections
         ]
