@@ -12,7 +12,7 @@ import statistics
 import sys
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence
 
 import numpy as np
 from rich.console import Console
@@ -63,26 +63,30 @@ def example(model: Model, noise_size: int) -> "List[np.ndarray]":
     return [image, boxes, labels, valid, rng.random((n, max(noise_size, 1)), np.float32)]
 
 
-def timed(run: Callable[[], Any], steps: int) -> Tuple[float, List[float]]:
-    """Return the seconds of the first call, and of ``steps`` further ones."""
+def timed(run: Callable[[], Any], steps: int) -> List[float]:
+    """Return the seconds of each of ``steps`` calls."""
     seconds = []
-    for _ in range(steps + 1):
+    for _ in range(steps):
         began = time.perf_counter()
         run()
         seconds.append(time.perf_counter() - began)
-    return seconds[0], seconds[1:]
+    return seconds
 
 
 def measure_step(step: Any, inputs: Sequence[Any], parameters: int, steps: int) -> Dict[str, float]:
-    """Compile and run a training step; return seconds, peak MB of this process and the number of parameters."""
+    """Compile and run a training step; return its seconds (CPU seconds suffer less from other load) and peak MB."""
     began = time.perf_counter()
     step.compile(*inputs)
     compiled = time.perf_counter() - began
-    _, seconds = timed(lambda: step(*inputs).asnumpy(), steps)
+    step(*inputs).asnumpy()
+    cpu = time.process_time()
+    seconds = timed(lambda: step(*inputs).asnumpy(), steps)
+    cpu = time.process_time() - cpu
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return {
         "compile_seconds": compiled,
         "seconds": statistics.median(seconds),
+        "cpu_seconds": cpu / steps,
         "peak_mb": int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1024,  # type: ignore[index]
         "parameters": parameters,
     }
@@ -198,11 +202,13 @@ def measure_parts(args: argparse.Namespace) -> Dict[str, Any]:
         """Measure ``run(*inputs)``; its gradient if ``weights``, a list, is given. Return the output."""
         alone = Alone(run, weights or []).set_train()
         out = alone(*inputs)
-        forward = statistics.median(timed(lambda: _wait(alone(*inputs)), args.steps)[1])
+        _wait(out)
+        forward = statistics.median(timed(lambda: _wait(alone(*inputs)), args.steps))
         found[name] = {"forward": forward}
         if weights is not None:
             both = Gradient(alone).set_train()
-            median = statistics.median(timed(lambda: _wait(both(*inputs, out)), args.steps)[1])
+            _wait(both(*inputs, out))
+            median = statistics.median(timed(lambda: _wait(both(*inputs, out)), args.steps))
             found[name]["gradient"] = max(median - forward, 0.0)
         return out
 
@@ -274,6 +280,7 @@ def show(result: Dict[str, Any]) -> None:
         table.add_column(heading, justify="left" if not heading else "right")
     for label, key, pattern in (
         ("seconds a step, median", "seconds", "{:.2f}"),
+        ("CPU seconds a step, mean", "cpu_seconds", "{:.2f}"),
         ("peak memory, MB", "peak_mb", "{:.0f}"),
         ("seconds to compile", "compile_seconds", "{:.1f}"),
         ("trainable parameters", "parameters", "{:,}"),
