@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import logging
 import os
+import resource
 import secrets
 import socket
 import zlib
@@ -118,7 +119,9 @@ def main(argv: Optional[List[str]] = None, build: Optional[Build] = None) -> int
     )
     write_ready(role_dir, arguments.http_server_address)
     log.info("silo %s (%d images) takes part in job %s", arguments.silo, trainer.num_samples, federated.fl_name)
-    return session.run()
+    status = session.run()
+    log.info("peak memory %.0f MB", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    return status
 
 
 def with_client_settings(model: Model, client: Client) -> Model:
