@@ -187,10 +187,14 @@ class Evaluator:
         for round, record in good.items():
             if round % self._federated.evaluation.every == 0 or round == last:
                 wanted[round] = by_name.get(Path(record["checkpoint"]).name)
-        for round in [round for round, path in wanted.items() if path is None]:
-            self._give_up(instance, round, f"no checkpoint {good[round]['checkpoint']!r} in {self._checkpoint_dir}")
         done = {*stored, *(round for of, round in {*self._results, *self._unusable} if of == instance)}
-        return [(round, wanted[round]) for round in sorted(wanted, reverse=True) if round not in done]
+        found = []
+        for round in sorted(set(wanted) - done, reverse=True):
+            if wanted[round] is None:
+                self._give_up(instance, round, f"no checkpoint {good[round]['checkpoint']!r} in {self._checkpoint_dir}")
+            else:
+                found.append((round, wanted[round]))
+        return found
 
     def _evaluate(self, instance: str, round: int, path: Path) -> None:
         self._round = round

@@ -55,7 +55,7 @@ def _events(summary: Dict[str, Any]) -> Iterator[Tuple[Tuple[Any, ...], str]]:
     for record in summary["rounds"]:
         key = ("round", record["round"], record["attempt"], record["ended"])
         if not record["good"]:
-            yield key, f"round {record['round']}, attempt {record['attempt']} failed: {record['reason']}"
+            yield key, record["reason"]
             continue
         losses: List[str] = [f"{silo} {number(loss)}" for silo, loss in record["losses"].items()]
         yield key, f"round {record['round']} good, {record['seconds']['round']:.1f} s; mean loss: {', '.join(losses)}"

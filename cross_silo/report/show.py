@@ -20,22 +20,25 @@ def summary_table(summary: Mapping[str, Any]) -> Table:
     silos = sorted({silo for record in rounds for silo in record["losses"]})
     shown = silos if len(silos) <= MOST_SILOS else []
     table = Table(title=f"job {summary.get('fl_name', '')}".strip())
-    table.add_column("round", justify="right")
-    table.add_column("result")
+    repeated = any(record["attempt"] > 1 for record in rounds)
+    for name in ("round", "try") if repeated else ("round",):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("result", no_wrap=True)
     for silo in shown or ["all silos"]:
-        table.add_column(f"mean loss\n{silo}", justify="right")
-    for name in ("AP50", "AP", "seconds", "MB moved"):
-        table.add_column(name, justify="right")
+        table.add_column(f"mean\nloss\n{silo}", justify="right")
+    for name in ("AP50", "AP", "seconds", "MB\nmoved"):
+        table.add_column(name, justify="right", no_wrap=True)
     initial = summary["evaluations"].get("0")
     if initial:
-        table.add_row("0", "initial", *[""] * (len(shown) or 1), number(initial["AP50"]), number(initial["AP"]))
+        empty = [""] * (len(shown) or 1)
+        table.add_row("0", *[""] * repeated, "initial", *empty, number(initial["AP50"]), number(initial["AP"]))
     for record in rounds:
         losses = [record["losses"].get(silo) for silo in shown] or [record["mean_loss"]]
         moved = (record["bytes_up"] + record["bytes_down"]) / 1e6
-        attempt = f" (attempt {record['attempt']})" if record["attempt"] > 1 else ""
         table.add_row(
             str(record["round"]),
-            Text(f"good{attempt}", "green") if record["good"] else Text(f"failed{attempt}", "red"),
+            *[str(record["attempt"])] * repeated,
+            Text("good", "green") if record["good"] else Text("failed", "red"),
             *(number(loss) for loss in losses),
             number(record["AP50"]) if record["good"] else "",
             number(record["AP"]) if record["good"] else "",
@@ -91,11 +94,7 @@ def show_summary(summary: Mapping[str, Any], run_dir: Path, console: Console) ->
     of_silos = silo_table(summary)
     if of_silos is not None:
         console.print(of_silos)
-    lines = [
-        f"round {record['round']}, attempt {record['attempt']} failed: {record['reason']}"
-        for record in summary["rounds"]
-        if not record["good"]
-    ]
+    lines = [record["reason"] for record in summary["rounds"] if not record["good"]]
     if not summary["rounds"]:
         lines.append(f"no round of the job in {run_dir} has ended yet")
     for line in (*lines, last_line(summary)):

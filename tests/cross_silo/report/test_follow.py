@@ -9,9 +9,10 @@ from cross_silo.errors import UserError
 from cross_silo.launch.proc import start_time
 from cross_silo.report.follow import any_writer, follow
 
+LATE = "round 2 attempt 1 failed: silo_1 (h:1): no heartbeat for 15 s"
 GOOD = {"round": 1, "attempt": 1, "good": True, "reason": "", "losses": {"silo_0": 1.5, "silo_1": None},
         "seconds": {"round": 12.0}, "ended": 1.0}  # fmt: skip
-FAILED = {**GOOD, "round": 2, "good": False, "reason": "silo_1 (h:1): no heartbeat for 15 s", "ended": 2.0}
+FAILED = {**GOOD, "round": 2, "good": False, "reason": LATE, "ended": 2.0}
 
 
 def process(run_dir, role, pid, started):
@@ -40,7 +41,7 @@ def test_each_event_is_told_once_until_the_last_writer_is_gone(tmp_path):
     assert told == [
         "model of round 0: AP50 0.000, AP 0.000",
         "round 1 good, 12.0 s; mean loss: silo_0 1.500, silo_1 -",
-        "round 2, attempt 1 failed: silo_1 (h:1): no heartbeat for 15 s",
+        LATE,
         "model of round 1: AP50 0.250, AP 0.125",
     ]
 

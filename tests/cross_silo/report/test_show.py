@@ -6,6 +6,9 @@ from cross_silo.report.show import MOST_SILOS, last_line, show_summary
 from cross_silo.report.summary import summarize
 
 
+LATE = "round 2 attempt 1 failed: silo_1 [host:1] is late"
+
+
 def record(round, silos=2, attempt=1, good=True, reason=""):
     participants = [{"silo": f"silo_{i}", "samples": 10, "loss": i + 0.25} for i in range(silos)]
     return {"round": round, "attempt": attempt, "good": good, "reason": reason, "participants": participants,
@@ -18,8 +21,8 @@ def summary(records, evaluations=None, **job):
     return summarize(fields, records, evaluations or {})
 
 
-def shown(content, tmp_path):
-    console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115 - ends with the console
+def shown(content, tmp_path, width=100):
+    console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115 - ends with the console
     show_summary(content, tmp_path, console)
     return console.export_text()
 
@@ -30,15 +33,21 @@ def rows(text):
 
 def test_a_row_an_attempt(tmp_path):
     evaluations = {0: {"AP": 0.001, "AP50": 0.002}, 1: {"AP": 0.3, "AP50": 0.5}}
-    records = [record(1), record(2, good=False, reason="silo_1 [host:1] is late"), record(2, attempt=2)]
+    records = [record(1), record(2, good=False, reason=LATE), record(2, attempt=2)]
     text = shown(summary(records, evaluations), tmp_path)
     assert rows(text) == [
-        ["0", "initial", "", "", "0.002", "0.001", "", ""],
-        ["1", "good", "0.250", "1.250", "0.500", "0.300", "12.3", "3.5"],
-        ["2", "failed", "0.250", "1.250", "", "", "12.3", "3.5"],
-        ["2", "good (attempt 2)", "0.250", "1.250", "-", "-", "12.3", "3.5"],
+        ["0", "", "initial", "", "", "0.002", "0.001", "", ""],
+        ["1", "1", "good", "0.250", "1.250", "0.500", "0.300", "12.3", "3.5"],
+        ["2", "1", "failed", "0.250", "1.250", "", "", "12.3", "3.5"],
+        ["2", "2", "good", "0.250", "1.250", "-", "-", "12.3", "3.5"],
     ]
-    assert "round 2, attempt 1 failed: silo_1 [host:1] is late\n" in text
+    assert f"\n{LATE}\n" in text
+
+
+def test_three_silos_fit_a_terminal(tmp_path):
+    text = shown(summary([record(1, silos=3)], {0: {"AP": 0.001, "AP50": 0.002}}), tmp_path, width=80)
+    assert rows(text)[0][:2] == ["0", "initial"]
+    assert rows(text)[1] == ["1", "good", "0.250", "1.250", "2.250", "-", "-", "12.3", "3.5"]
 
 
 def test_many_silos_share_a_column(tmp_path):
