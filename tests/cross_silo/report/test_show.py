@@ -5,7 +5,6 @@ from rich.console import Console
 from cross_silo.report.show import MOST_SILOS, last_line, show_summary
 from cross_silo.report.summary import summarize
 
-
 LATE = "round 2 attempt 1 failed: silo_1 [host:1] is late"
 
 
