@@ -103,7 +103,7 @@ def count_parameters(network: "nn.Cell") -> Dict[str, Part]:
 def count_costs(detector: "Detector", network: "nn.Cell", config: ModelConfig) -> Costs:
     """Compile the predictor and return its operations, for ``eval_batch_size`` images.
 
-    MindSpore must have been started, and nothing else may be compiling.
+    MindSpore must have been started, and this process must not have compiled anything before.
 
     Raises:
         UserError: MindSpore did not write the compiled graph.
