@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Tuple
 
+from cross_silo.detection.settings import at_least, between, one_of, take_default_types
 from cross_silo.errors import UserError
 
 BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
@@ -121,23 +122,19 @@ class Settings:
     """Colour jitter: hue turns by up to this share of the circle, at most 0.5."""
 
     def __post_init__(self) -> None:
-        for item in fields(self):
-            object.__setattr__(self, item.name, _typed(item.name, getattr(self, item.name), item.default))
+        take_default_types(self)
         self._check_network()
         self._check_sampling()
 
     def _check_network(self) -> None:
-        if self.backbone not in BACKBONES:
-            raise UserError(f"backbone: found {self.backbone!r}; expected one of {', '.join(BACKBONES)}")
-        if self.stride_in not in STRIDES_IN:
-            raise UserError(f"stride_in: found {self.stride_in!r}; expected one of {', '.join(STRIDES_IN)}")
+        one_of("backbone", self.backbone, BACKBONES)
+        one_of("stride_in", self.stride_in, STRIDES_IN)
         if self.stride_in == "1x1" and self.backbone in ("resnet18", "resnet34"):
             raise UserError(f"stride_in: found '1x1' with {self.backbone}; expected 3x3, it has no bottlenecks")
-        if not 0 <= self.freeze_at <= 5:
-            raise UserError(f"freeze_at: found {self.freeze_at}; expected 0 to 5")
+        between("freeze_at", self.freeze_at, 0, 5)
         for key in ("width", "fpn_out_channels", "rcnn_fc_out_channels", "roi_align_out_size"):
-            _at_least(key, getattr(self, key), 1)
-        _at_least("roi_align_sample_num", self.roi_align_sample_num, 1)
+            at_least(key, getattr(self, key), 1)
+        at_least("roi_align_sample_num", self.roi_align_sample_num, 1)
         for key in ("anchor_scales", "anchor_ratios", "rcnn_target_stds"):
             if not getattr(self, key) or min(getattr(self, key)) <= 0:
                 raise UserError(f"{key}: found {list(getattr(self, key))}; expected positive numbers")
@@ -165,17 +162,16 @@ class Settings:
             ("num_expected_pos", "num_expected_neg"),
             ("num_expected_pos_stage2", "num_expected_total_stage2"),
         ):
-            _at_least(part, getattr(self, part), 1)
+            at_least(part, getattr(self, part), 1)
             if getattr(self, part) > getattr(self, whole):
                 raise UserError(
                     f"{part}: found {getattr(self, part)}; expected at most {whole} ({getattr(self, whole)}), "
                     "which counts objects and background together"
                 )
         for key in ("rpn_proposal_nms_pre", "rpn_proposal_max_num", "rpn_nms_pre", "rpn_max_num", "test_max_per_img"):
-            _at_least(key, getattr(self, key), 1)
+            at_least(key, getattr(self, key), 1)
         for key in ("rpn_proposal_nms_thr", "rpn_nms_thr", "test_iou_thr", "test_score_thr", "flip_ratio"):
-            if not 0 <= getattr(self, key) <= 1:
-                raise UserError(f"{key}: found {getattr(self, key)}; expected 0 to 1")
+            between(key, getattr(self, key), 0, 1)
         for key in (
             "rpn_proposal_min_bbox_size",
             "rpn_min_bbox_min_size",
@@ -190,24 +186,6 @@ class Settings:
             "saturation",
             "hue",
         ):
-            _at_least(key, getattr(self, key), 0)
+            at_least(key, getattr(self, key), 0)
         if self.hue > 0.5:
             raise UserError(f"hue: found {self.hue}; expected at most 0.5")
-
-
-def _at_least(key: str, value: float, least: float) -> None:
-    if value < least:
-        raise UserError(f"{key}: found {value}; expected at least {least}")
-
-
-def _typed(key: str, value: object, default: object) -> object:
-    """Return ``value`` in its default's type; a list becomes a tuple, an int a float where that is meant."""
-    if isinstance(default, tuple):
-        if not isinstance(value, (list, tuple)):
-            raise UserError(f"{key}: found {value!r}; expected a list of numbers")
-        return tuple(_typed(key, item, default[0]) for item in value)
-    if isinstance(default, float) and type(value) is int:
-        return float(value)
-    if type(value) is not type(default):
-        raise UserError(f"{key}: found {value!r}; expected {type(default).__name__}")
-    return value

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from faster_rcnn.anchors import make_anchors
-from faster_rcnn.postprocess import suppress
+from cross_silo.detection.suppression import suppress
 from faster_rcnn.proposals import Proposals
 
 HEIGHT, WIDTH, STRIDES = 32, 64, (8, 16, 32)

@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from faster_rcnn.postprocess import detections, suppress
+from cross_silo.detection.suppression import detections, suppress
 
 
 def iou(a, b):

@@ -1,0 +1,93 @@
+"""YOLOv5 behind the interface through which the federation trains and evaluates a detector."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, List, Optional, Sequence, Tuple
+
+import numpy as np
+
+from cross_silo.data import transforms
+from cross_silo.detection.suppression import detections
+from cross_silo.errors import UserError
+from yolo.settings import STRIDES, Settings
+
+if TYPE_CHECKING:
+    from mindspore import nn
+
+    from cross_silo.detector import Detections, InputSize, Predictor
+
+
+class YOLOv5:
+    """See :class:`cross_silo.detector.Detector` for what each member means."""
+
+    tag: ClassVar[str] = "yolov5"
+    settings_type: ClassVar[type] = Settings
+    loss_names: ClassVar[Tuple[str, ...]] = ("box", "obj", "cls")
+    export_names: ClassVar[Tuple[str, ...]] = ("scores", "boxes")
+    noise_size: ClassVar[int] = 0
+    legal_cuts: ClassVar[Tuple[int, ...]] = (1, 2, 3, 4, 5)
+
+    def __init__(self, settings: Settings, size: "InputSize") -> None:
+        for key, pixels in (("img_height", size.height), ("img_width", size.width)):
+            if pixels <= 0 or pixels % STRIDES[-1]:
+                raise UserError(f"{key}: found {pixels}; expected a multiple of {STRIDES[-1]}")
+        if size.num_classes < 1:
+            raise UserError(f"num_classes: found {size.num_classes}; expected at least 1, background not counted")
+        self.settings = settings
+        self.size = size
+
+    def build_network(self) -> "nn.Cell":
+        """Return the network, newly initialised."""
+        from yolo.network import YOLOv5Network
+
+        return YOLOv5Network(self.settings, self.size.num_classes)
+
+    def training_cell(self, network: "nn.Cell") -> "nn.Cell":
+        """Return the cell of the losses, in training mode."""
+        from yolo.loss import YOLOLoss
+        from yolo.network import TrainingCell
+
+        s = self.size
+        loss = YOLOLoss(self.settings, s.num_classes, s.height, s.width, s.batch_size, s.max_boxes)
+        return TrainingCell(network, loss).set_train()
+
+    def export_cell(self, network: "nn.Cell", images: int, file_format: str = "") -> "nn.Cell":
+        """Return the cell from ``images`` images to scores and boxes of every anchor, the same for every format."""
+        from yolo.decode import DetectionCell
+
+        return DetectionCell(network, self.settings, self.size.height, self.size.width)
+
+    def export_detections(self, outputs: "Sequence[np.ndarray]") -> "List[Detections]":
+        """Suppress what overlaps, class by class."""
+        s = self.settings
+        return [
+            detections(score, np.repeat(box[:, None], score.shape[1], 1), s.conf_thres, s.iou_thres, s.max_det)
+            for score, box in zip(*outputs)
+        ]
+
+    def predictor(self, network: "nn.Cell") -> "Predictor":
+        """Return the function that detects; it leaves the network's training flag as it was."""
+        from mindspore import Tensor
+
+        cell = self.export_cell(network, self.size.eval_batch_size)
+
+        def predict(images: np.ndarray) -> "List[Detections]":
+            training = network.training
+            cell.set_train(False)
+            outputs = [output.asnumpy() for output in cell(Tensor(images))]
+            network.set_train(training)
+            return self.export_detections(outputs)
+
+        return predict
+
+    def train_transforms(self) -> "Sequence[transforms.Transform]":
+        """Resize and pad, and mirror."""
+        return [*self.eval_transforms(), transforms.HorizontalFlip(self.settings.fliplr)]
+
+    def eval_transforms(self) -> "Sequence[transforms.Transform]":
+        """Resize and pad."""
+        return [transforms.ResizeAndPad(self.size.height, self.size.width)]
+
+    def map_pretrained(self, name: str) -> Optional[str]:
+        """A checkpoint of this detector alone fills it."""
+        return name

@@ -1,0 +1,132 @@
+"""YOLOv5 release 6: backbone, path-aggregation neck (Liu et al. 2018, PANet) and head, as the field numbers the layers."""
+
+from __future__ import annotations
+
+import math
+from typing import List, Tuple
+
+from mindspore import Tensor, nn
+
+from yolo.layers import C3, SPPF, Concat, Conv, Detect, Upsample
+from yolo.settings import LAYERS, STRIDES, Settings
+
+Outputs = Tuple[Tensor, Tensor, Tensor]
+CUTS = (1, 2, 3, 4, 5)
+"""Layers after which one tensor is all that the rest of the network needs: concatenations read layers 4 and 6."""
+
+# Layer: kind, where its input comes from (-1: the layer before), channels and depth of variant l.
+SPECIFICATION: Tuple[Tuple[str, Tuple[int, ...], int, int], ...] = (
+    ("stem", (-1,), 64, 0),  # 0, stride 2
+    ("conv", (-1,), 128, 0),  # 1, stride 4
+    ("c3", (-1,), 128, 3),
+    ("conv", (-1,), 256, 0),  # 3, stride 8
+    ("c3", (-1,), 256, 6),
+    ("conv", (-1,), 512, 0),  # 5, stride 16
+    ("c3", (-1,), 512, 9),
+    ("conv", (-1,), 1024, 0),  # 7, stride 32
+    ("c3", (-1,), 1024, 3),
+    ("sppf", (-1,), 1024, 0),
+    ("pointwise", (-1,), 512, 0),  # 10
+    ("upsample", (-1,), 0, 0),
+    ("concat", (-1, 6), 0, 0),
+    ("c3_plain", (-1,), 512, 3),
+    ("pointwise", (-1,), 256, 0),  # 14
+    ("upsample", (-1,), 0, 0),
+    ("concat", (-1, 4), 0, 0),
+    ("c3_plain", (-1,), 256, 3),  # 17: the level of stride 8
+    ("conv", (-1,), 256, 0),
+    ("concat", (-1, 14), 0, 0),
+    ("c3_plain", (-1,), 512, 3),  # 20: of stride 16
+    ("conv", (-1,), 512, 0),
+    ("concat", (-1, 10), 0, 0),
+    ("c3_plain", (-1,), 1024, 3),  # 23: of stride 32
+)
+LEVELS = (17, 20, 23)
+"""Layers that the head reads."""
+
+
+def scaled_channels(channels: int, width_multiple: float) -> int:
+    """Return ``channels`` times the multiple, up to the next multiple of 8."""
+    return math.ceil(channels * width_multiple / 8) * 8
+
+
+def scaled_depth(depth: int, depth_multiple: float) -> int:
+    """Return ``depth`` times the multiple, at least 1."""
+    return max(round(depth * depth_multiple), 1)
+
+
+def build_layers(settings: Settings, num_classes: int) -> List[nn.Cell]:
+    """Return layers 0 to 24."""
+    depth_multiple, width_multiple = settings.multiples
+    layers: List[nn.Cell] = []
+    channels: List[int] = []
+    for kind, sources, full_channels, full_depth in SPECIFICATION:
+        inputs = sum(channels[source] for source in sources) if channels else 3
+        outputs = scaled_channels(full_channels, width_multiple) if full_channels else inputs
+        depth = scaled_depth(full_depth, depth_multiple)
+        if kind == "stem":
+            layers.append(Conv(inputs, outputs, 6, 2, 2))
+        elif kind == "conv":
+            layers.append(Conv(inputs, outputs, 3, 2))
+        elif kind == "pointwise":
+            layers.append(Conv(inputs, outputs))
+        elif kind in ("c3", "c3_plain"):
+            layers.append(C3(inputs, outputs, depth, shortcut=kind == "c3"))
+        elif kind == "sppf":
+            layers.append(SPPF(inputs, outputs))
+        else:
+            layers.append(Upsample() if kind == "upsample" else Concat())
+        channels.append(outputs)
+    layers.append(Detect([channels[i] for i in LEVELS], STRIDES, settings.anchors_per_position, num_classes))
+    return layers
+
+
+class YOLOv5Network(nn.Cell):
+    """The parameters, named ``model.{layer}.…``; construct gives the raw output of the three levels."""
+
+    def __init__(self, settings: Settings, num_classes: int) -> None:
+        super().__init__()
+        self.model = nn.CellList(build_layers(settings, num_classes))
+        for layer in list(self.model)[: settings.freeze]:
+            for parameter in layer.get_parameters():
+                parameter.requires_grad = False
+
+    def construct(self, image: Tensor) -> Outputs:
+        """From uint8 RGB (N, H, W, 3), H and W multiples of 32, to three float32 (N, A * (5 + classes), h, w).
+
+        Strides 8, 16 and 32. Channel a * (5 + classes) + k holds k = x, y, w, h, objectness and the classes of anchor a.
+        """
+        return self.forward_from(self.forward_to(image, 1), 1)
+
+    def forward_to(self, image: Tensor, cut: int) -> Tensor:
+        """Return the output of layer ``cut`` - 1, one of CUTS."""
+        x = (image.astype("float32") * (1 / 255)).transpose(0, 3, 1, 2)
+        for layer in range(cut):
+            x = self.model[layer](x)
+        return x
+
+    def forward_from(self, tensor: Tensor, cut: int) -> Outputs:
+        """Return the levels' outputs from that of layer ``cut`` - 1."""
+        outputs = (tensor,) * cut  # of layers 0 to cut - 1, of which the last alone is read
+        for layer in range(cut, LAYERS):
+            sources = SPECIFICATION[layer][1]
+            if len(sources) == 1:
+                outputs += (self.model[layer](outputs[-1]),)
+            else:
+                outputs += (self.model[layer]((outputs[-1], outputs[sources[1]])),)
+        return self.model[LAYERS]((outputs[LEVELS[0]], outputs[LEVELS[1]], outputs[LEVELS[2]]))
+
+
+class TrainingCell(nn.Cell):
+    """The losses of a batch."""
+
+    def __init__(self, network: YOLOv5Network, loss: nn.Cell) -> None:
+        super().__init__(auto_prefix=False)
+        self.network = network
+        self.loss = loss
+
+    def construct(
+        self, image: Tensor, boxes: Tensor, labels: Tensor, valid: Tensor, noise: Tensor
+    ) -> Tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return total, box, obj and cls; the arguments are those of the interface."""
+        return self.loss(self.network(image), boxes, labels, valid)
