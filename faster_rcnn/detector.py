@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Callable, ClassVar, List, Optional, Sequence, 
 import numpy as np
 
 from cross_silo.data import transforms
+from cross_silo.detection.suppression import detections
 from cross_silo.errors import UserError
 from faster_rcnn.anchors import level_sizes
-from cross_silo.detection.suppression import detections
 from faster_rcnn.settings import Settings
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""YOLOv5 release 6: backbone, path-aggregation neck (Liu et al. 2018, PANet) and head, as the field numbers the layers."""
+"""YOLOv5 release 6: backbone, path-aggregation neck (Liu et al. 2018) and head; layers are numbered as in the field."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class YOLOv5Network(nn.Cell):
     def construct(self, image: Tensor) -> Outputs:
         """From uint8 RGB (N, H, W, 3), H and W multiples of 32, to three float32 (N, A * (5 + classes), h, w).
 
-        Strides 8, 16 and 32. Channel a * (5 + classes) + k holds k = x, y, w, h, objectness and the classes of anchor a.
+        Strides 8, 16 and 32. Channel a * (5 + classes) + k is anchor a's k-th value of x, y, w, h, objectness, classes.
         """
         return self.forward_from(self.forward_to(image, 1), 1)
 
