@@ -11,7 +11,7 @@ setup(
     description="Federated object detection on MindSpore across silos",
     license="Apache-2.0",
     python_requires=">=3.9,<3.13",
-    packages=find_packages(include=["cross_silo", "cross_silo.*", "faster_rcnn", "faster_rcnn.*"]),
+    packages=find_packages(include=["cross_silo", "cross_silo.*", "faster_rcnn", "faster_rcnn.*", "yolo", "yolo.*"]),
     install_requires=[
         "mindspore>=2.9,<2.11",
         "numpy>=1.22,<3",

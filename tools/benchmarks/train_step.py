@@ -1,20 +1,20 @@
-"""Seconds and memory of a training step, where they go by part, and the model zoo's Faster R-CNN beside it."""
+"""Seconds and memory of a training step, where they go by part, and a public implementation's beside it."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import multiprocessing
-import os
 import queue
 import re
 import statistics
-import sys
 import time
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
 import numpy as np
+from peers import find_peer
 from rich.console import Console
 from rich.table import Table
 
@@ -35,17 +35,37 @@ def parse(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", default=str(CONFIG), help="model YAML; default: the R50-FPN one")
-    parser.add_argument("--peer", help="official/cv/FasterRCNN of a mindspore-ai/models checkout, to run beside")
+    parser.add_argument(
+        "--peer", help="official/cv/FasterRCNN of a mindspore-ai/models checkout, or a mindyolo checkout, to run beside"
+    )
+    parser.add_argument("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="instead of the YAML's pixels")
+    parser.add_argument("--batch_size", type=int, help="instead of the YAML's")
+    parser.add_argument("--num_classes", type=int, help=f"instead of the YAML's; where it has none: {CLASSES}")
     parser.add_argument("--steps", type=int, default=5, help="the median counts; one more is left out")
     parser.add_argument("--parts", action="store_true", help="measure the parts of a Faster R-CNN, too")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
     args = parser.parse_args(argv)
     if args.steps < 1:
         raise UserError(f"--steps: found {args.steps}; expected at least 1")
-    if args.peer and not (Path(args.peer) / "src" / "FasterRcnn" / "faster_rcnn.py").is_file():
-        raise UserError(f"--peer: {args.peer} has no src/FasterRcnn/faster_rcnn.py; expected official/cv/FasterRCNN")
-    load_model(args.config)
+    model = read_model(args)
+    make_detector(model)
+    if args.peer:
+        find_peer(args.peer, model.config.detector)
     return args
+
+
+def read_model(args: argparse.Namespace) -> Model:
+    """Return the model of --config with what the command line says instead."""
+    model = load_model(args.config)
+    height, width = args.size or (model.config.img_height, model.config.img_width)
+    config = dataclasses.replace(
+        model.config,
+        img_height=height,
+        img_width=width,
+        batch_size=args.batch_size or model.config.batch_size,
+        num_classes=args.num_classes or model.config.num_classes or CLASSES,
+    )
+    return dataclasses.replace(model, config=config)
 
 
 def example(model: Model, noise_size: int) -> "List[np.ndarray]":
@@ -59,7 +79,7 @@ def example(model: Model, noise_size: int) -> "List[np.ndarray]":
     valid = np.zeros((n, config.num_gts), np.int32)
     valid[:, :objects] = 1
     image = rng.integers(0, 256, (n, config.img_height, config.img_width, 3)).astype(np.uint8)
-    labels = rng.integers(0, config.num_classes or CLASSES, valid.shape).astype(np.int32)
+    labels = rng.integers(0, config.num_classes, valid.shape).astype(np.int32)
     return [image, boxes, labels, valid, rng.random((n, max(noise_size, 1)), np.float32)]
 
 
@@ -73,18 +93,15 @@ def timed(run: Callable[[], Any], steps: int) -> List[float]:
     return seconds
 
 
-def measure_step(step: Any, inputs: Sequence[Any], parameters: int, steps: int) -> Dict[str, float]:
+def measure_step(step: Callable[[], Any], parameters: int, steps: int) -> Dict[str, float]:
     """Compile and run a training step; return its seconds (CPU seconds suffer less from other load) and peak MB."""
-    began = time.perf_counter()
-    step.compile(*inputs)
-    compiled = time.perf_counter() - began
-    step(*inputs).asnumpy()
+    first = timed(step, 1)[0]
     cpu = time.process_time()
-    seconds = timed(lambda: step(*inputs).asnumpy(), steps)
+    seconds = timed(step, steps)
     cpu = time.process_time() - cpu
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return {
-        "compile_seconds": compiled,
+        "compile_seconds": first - min(seconds),
         "seconds": statistics.median(seconds),
         "cpu_seconds": cpu / steps,
         "peak_mb": int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1024,  # type: ignore[index]
@@ -98,76 +115,31 @@ def measure_ours(args: argparse.Namespace) -> Dict[str, float]:
 
     from cross_silo.training.mindspore_trainer import TrainStep, make_optimizer
 
-    model = load_model(args.config)
-    detector = make_detector(model, model.config.num_classes or CLASSES)
+    model = read_model(args)
+    detector = make_detector(model)
     network = detector.build_network()
     optimizer = make_optimizer(model.config, network)
     cell = detector.training_cell(network)
     step = TrainStep(cell, optimizer, model.config.loss_scale, model.config.gradient_clip).set_train()
     inputs = [Tensor(array) for array in example(model, detector.noise_size)]
-    return measure_step(step, inputs, sum(p.size for p in network.trainable_params()), args.steps)
+    return measure_step(lambda: step(*inputs).asnumpy(), sum(p.size for p in network.trainable_params()), args.steps)
 
 
 def measure_peer(args: argparse.Namespace) -> Dict[str, float]:
-    """Measure the model zoo's network with its own loss, loss scale and optimizer, forward and backward once a step."""
-    model = load_model(args.config)
-    config, settings = model.config, model.detector_settings
-    values = {"device_target": "CPU", "num_classes": (config.num_classes or CLASSES) + 1}
-    values.update({key: getattr(config, key) for key in ("img_width", "img_height", "batch_size", "num_gts")})
-    values.update(
-        rpn_proposal_nms_pre=settings.rpn_proposal_nms_pre,
-        rpn_proposal_nms_post=settings.rpn_proposal_max_num,
-        rpn_proposal_max_num=settings.rpn_proposal_max_num,
-        num_bboxes_stage2=settings.rpn_proposal_max_num,
-    )
-    # Its configuration is read from the command line when it is imported, and printed.
-    sys.argv = [sys.argv[0], *(part for key, value in values.items() for part in (f"--{key}", str(value)))]
-    sys.path.insert(0, args.peer)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    from mindspore import Tensor, nn, ops
-    from src.FasterRcnn.faster_rcnn import Faster_Rcnn
-    from src.model_utils.config import config as zoo
-    from src.network_define import LossNet, WithLossCell
-
-    network = Faster_Rcnn(config=zoo).set_train()
-    optimizer = nn.SGD(network.trainable_params(), zoo.base_lr / 8, zoo.momentum, zoo.weight_decay)
-
-    class Scaled(nn.Cell):
-        """The loss times its scale, and the loss."""
-
-        def __init__(self) -> None:
-            super().__init__(auto_prefix=False)
-            self.loss = WithLossCell(network, LossNet())
-
-        def construct(self, image, meta, boxes, labels, valid):
-            loss = self.loss(image, meta, boxes, labels, valid).sum()
-            return loss * zoo.loss_scale, loss
-
-    class Step(nn.Cell):
-        """Forward, gradients and update."""
-
-        def __init__(self) -> None:
-            super().__init__(auto_prefix=False)
-            self.optimizer = optimizer
-            self.gradient = ops.value_and_grad(Scaled(), None, optimizer.parameters, has_aux=True)
-
-        def construct(self, image, meta, boxes, labels, valid):
-            (_, loss), gradients = self.gradient(image, meta, boxes, labels, valid)
-            return ops.depend(loss, self.optimizer(gradients))
-
-    image, boxes, labels, valid, _ = example(model, 1)
-    pixels = ((image.astype(np.float32) - 127) / 58).transpose(0, 3, 1, 2).copy()
-    meta = np.tile(np.float32([config.img_height, config.img_width, 1]), (len(image), 1))
-    inputs = [Tensor(x) for x in (pixels, meta, boxes, labels + 1, valid.astype(bool))]
-    return measure_step(Step().set_train(), inputs, sum(p.size for p in network.trainable_params()), args.steps)
+    """Measure the other implementation's step on the same batch."""
+    model = read_model(args)
+    detector = make_detector(model)
+    batch = example(model, detector.noise_size)
+    step, parameters = find_peer(args.peer, model.config.detector).build(args.peer, model, batch)
+    return measure_step(step, parameters, args.steps)
 
 
 def measure_parts(args: argparse.Namespace) -> Dict[str, Any]:
     """Measure the parts of a Faster R-CNN one by one: seconds forward, and of the gradient where there is one."""
     from mindspore import ParameterTuple, Tensor, nn, ops
 
-    model = load_model(args.config)
-    detector = make_detector(model, model.config.num_classes or CLASSES)
+    model = read_model(args)
+    detector = make_detector(model)
     network = detector.build_network()
     cell = detector.training_cell(network)
     image, boxes, labels, valid, noise = (Tensor(x) for x in example(model, detector.noise_size))
@@ -276,7 +248,7 @@ def show(result: Dict[str, Any]) -> None:
     console = Console()
     ours, peer = result["ours"], result.get("peer")
     table = Table(title=result["work"])
-    for heading in ("", "ours", *(("model zoo", "ratio") if peer else ())):
+    for heading in ("", "ours", *((result["peer_name"], "ratio") if peer else ())):
         table.add_column(heading, justify="left" if not heading else "right")
     for label, key, pattern in (
         ("seconds a step, median", "seconds", "{:.2f}"),
@@ -303,12 +275,13 @@ def show(result: Dict[str, Any]) -> None:
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run the command."""
     args = parse(argv)
-    config = load_model(args.config).config
+    config = read_model(args).config
     names = ["ours", *(["peer"] if args.peer else []), *(["parts"] if args.parts else [])]
     result: Dict[str, Any] = {name: in_child(name, args) for name in names}
     size = f"{config.batch_size} images of {config.img_height} x {config.img_width}"
     result["work"] = f"{Path(args.config).name}: one training step, {size}"
     if "peer" in result:
+        result["peer_name"] = find_peer(args.peer, config.detector).name
         result["ratio"] = result["ours"]["seconds"] / result["peer"]["seconds"]
         result["memory_ratio"] = result["ours"]["peak_mb"] / result["peer"]["peak_mb"]
     if args.json:

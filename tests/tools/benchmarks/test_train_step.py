@@ -33,5 +33,6 @@ def test_a_checkout_without_the_peer_is_one_line(tmp_path):
     result = run("--peer", str(tmp_path))
     assert result.returncode == 2
     assert result.stderr == (
-        f"error: --peer: {tmp_path} has no src/FasterRcnn/faster_rcnn.py; expected official/cv/FasterRCNN\n"
+        f"error: --peer: {tmp_path} has no src/FasterRcnn/faster_rcnn.py; expected official/cv/FasterRCNN "
+        "of a mindspore-ai/models checkout\n"
     )
