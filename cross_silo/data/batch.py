@@ -1,15 +1,13 @@
-"""What the reading pipeline hands out, and how one record becomes one row of it."""
+"""What the reading pipeline hands out: samples of one size, stacked."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import List, Mapping, Sequence, Tuple
+from typing import List, Sequence, Tuple
 
 import numpy as np
 
-from cross_silo.data.image_file import BadImageError, decode_image
-from cross_silo.data.transforms import Sample, Transform, apply
-from cross_silo.errors import UserError
+from cross_silo.data.transforms import Sample
 
 
 @dataclass(frozen=True)
@@ -26,34 +24,6 @@ class Batch:
     """int32 (N, max_boxes): 1 an object, 0 padding, -1 a crowd region."""
     image_ids: np.ndarray
     """int64 (N,): COCO ids."""
-
-
-def augmented(
-    record: Mapping[str, np.ndarray], transforms: Sequence[Transform], seed: int, epoch: int
-) -> Tuple[int, Sample]:
-    """Decode and transform one record; return the image's id and its sample.
-
-    The random numbers are a function of seed, epoch and image id alone, so that an epoch that is begun
-    in its middle gives what it would have given.
-    """
-    image_id = int(record["image_id"])
-    # A MindRecord blob without elements comes back as one zero of no dimension.
-    rows = record["annotation"] if record["annotation"].ndim == 2 else np.zeros((0, 6), np.float32)
-    try:
-        image = decode_image(record["image"].tobytes())
-    except BadImageError as error:
-        raise UserError(
-            f"{record['file']}: image {image_id}: {error}; expected an intact image: "
-            "convert the silo again with generate_mindrecord.py --verify"
-        ) from None
-    sample = Sample(
-        image=image,
-        boxes=rows[:, :4].copy(),
-        labels=rows[:, 4].astype(np.int32),
-        crowd=rows[:, 5] != 0,
-    )
-    rng = np.random.default_rng([seed, epoch, image_id & 0xFFFFFFFFFFFFFFFF])
-    return image_id, apply(transforms, sample, rng)
 
 
 def make_batch(samples: Sequence[Tuple[int, Sample]], max_boxes: int) -> Tuple[Batch, int]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
-from typing import Tuple
+from typing import Callable, Iterator, Tuple
 
 import numpy as np
 from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
@@ -87,8 +89,39 @@ def decode_image(data: bytes) -> np.ndarray:
     Raises:
         BadImageError: the pixels cannot be decoded.
     """
+    with _opened(data) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def decode_resized(
+    data: bytes, resized: Callable[[int, int], Tuple[int, int]]
+) -> Tuple[np.ndarray, Tuple[float, float]]:
+    """Return the pixels, uint8 RGB, scaled to the size that ``resized`` gives for the image's, and the scale (y, x).
+
+    Where the result has half the image's sides or less, JPEG is decoded at 1/2, 1/4 or 1/8: several times faster.
+
+    Args:
+        resized: from height and width in pixels to height and width.
+
+    Raises:
+        BadImageError: the pixels cannot be decoded.
+    """
+    with _opened(data) as image:
+        width, height = image.size
+        new_height, new_width = resized(height, width)
+        if (new_height, new_width) == (height, width):
+            return np.asarray(image.convert("RGB")), (1.0, 1.0)
+        # A side that the reduction does not divide leaves a last column of which only a part is image.
+        reduced = image.draft(None, (new_width, new_height)) if isinstance(image, JpegImageFile) else None
+        extent = reduced[1] if reduced else (0, 0, width, height)
+        fitted = image.convert("RGB").resize((new_width, new_height), Image.BILINEAR, extent, reducing_gap=2.0)
+        return np.asarray(fitted), (new_height / height, new_width / width)
+
+
+@contextlib.contextmanager
+def _opened(data: bytes) -> Iterator[Image.Image]:
     try:
         with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as image:
-            return np.asarray(image.convert("RGB"))
+            yield image
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise BadImageError("pixels", f"the pixels cannot be decoded ({error})") from None

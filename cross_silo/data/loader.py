@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any, Iterator, List, Optional, Sequence, Tuple
+from itertools import islice
+from typing import Any, Iterator, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
-from cross_silo.data.batch import Batch, augmented, make_batch
+from cross_silo.data.batch import Batch, make_batch
 from cross_silo.data.coco import Category
-from cross_silo.data.manifest import Manifest, read_manifest
-from cross_silo.data.mindrecord_reader import read_records
+from cross_silo.data.manifest import read_manifest
 from cross_silo.data.prefetch import Prefetcher
-from cross_silo.data.transforms import Sample, Transform
+from cross_silo.data.samples import SampleReader
+from cross_silo.data.transforms import MixTransform, Resizing, Sample, Transform, apply
 from cross_silo.errors import UserError
 
 BATCHES_AHEAD = 6  # on a busy machine the thread may not run for a step or two
+READ_AT_ONCE = 256  # images: opening the shards takes about as long as reading 30 to 100 of them
+CACHE_MB = 256
+
+AnyTransform = Union[Transform, MixTransform]
 
 Position = Tuple[int, int]
 """Epoch and step, both from 0."""
@@ -32,12 +37,17 @@ class TrainingLoader:
     def __init__(
         self,
         directory: str,
-        transforms: Sequence[Transform],
+        transforms: Sequence[AnyTransform],
         batch_size: int,
         max_boxes: int,
         seed: int,
+        cache_mb: int = CACHE_MB,
     ) -> None:
         """Open the shards of ``directory``; the transforms must bring all images to one size.
+
+        Args:
+            transforms: where the first is a :class:`MixTransform`, it gets other images of the same shards.
+            cache_mb: most MiB of decoded images to keep in memory; changes the speed alone.
 
         Raises:
             UserError: ``directory`` is no finished conversion.
@@ -49,7 +59,11 @@ class TrainingLoader:
         self._manifest = read_manifest(directory)
         import mindspore.dataset  # noqa: F401 - its second belongs here and not to the first batch's wait
 
-        self._source = _Source(directory, self._manifest, list(transforms), batch_size, max_boxes, seed)
+        if any(isinstance(transform, MixTransform) for transform in transforms[1:]):
+            raise ValueError("a transform that mixes images can only stand first")
+        resizing = transforms[0] if transforms and isinstance(transforms[0], Resizing) else None
+        reader = SampleReader(directory, self._manifest, resizing, cache_mb << 20)
+        self._source = _Source(reader, self._manifest.num_images, list(transforms), batch_size, max_boxes, seed)
         self._batch_size = batch_size
         self._prefetcher: Optional[Prefetcher[Tuple[Position, Batch, int]]] = None
         self._next: Optional[Position] = None
@@ -129,13 +143,31 @@ def epoch_rows(num_images: int, batch_size: int, seed: int, epoch: int) -> List[
     return np.resize(order, steps * batch_size).tolist()
 
 
+def other_rows(num_images: int, count: int, seed: int, epoch: int, row: int) -> List[int]:
+    """Return the rows of the images that a row's image is mixed with in an epoch; one may stand there twice."""
+    return np.random.default_rng([seed, epoch, row, 1]).integers(num_images, size=count).tolist()
+
+
+def augment(
+    image_id: int,
+    sample: Sample,
+    others: Sequence[Sample],
+    transforms: Sequence[AnyTransform],
+    seed: int,
+    epoch: int,
+) -> Sample:
+    """Transform a sample. The random numbers are a function of seed, epoch and image id alone."""
+    rng = np.random.default_rng([seed, epoch, image_id & 0xFFFFFFFFFFFFFFFF])
+    return apply(transforms, sample, rng, others)
+
+
 @dataclass(frozen=True)
 class _Source:
     """All that a batch depends on; the reading thread holds this and not the loader."""
 
-    directory: str
-    manifest: Manifest
-    transforms: Sequence[Transform]
+    reader: SampleReader
+    num_images: int
+    transforms: Sequence[AnyTransform]
     batch_size: int
     max_boxes: int
     seed: int
@@ -143,13 +175,26 @@ class _Source:
     def batches_from(self, epoch: int, step: int) -> Iterator[Tuple[Position, Batch, int]]:
         """Give batches from a position on, without end: the position after each, the batch, its overflow."""
         while True:
-            rows = epoch_rows(self.manifest.num_images, self.batch_size, self.seed, epoch)
+            rows = epoch_rows(self.num_images, self.batch_size, self.seed, epoch)
             samples: List[Tuple[int, Sample]] = []
-            for record in read_records(self.directory, self.manifest, rows[step * self.batch_size :]):
-                samples.append(augmented(record, self.transforms, self.seed, epoch))
+            for sample in self._augmented(rows[step * self.batch_size :], epoch):
+                samples.append(sample)
                 if len(samples) == self.batch_size:
                     step += 1
                     last = step * self.batch_size == len(rows)
                     yield ((epoch + 1, 0) if last else (epoch, step), *make_batch(samples, self.max_boxes))
                     samples = []
             epoch, step = epoch + 1, 0
+
+    def _augmented(self, rows: Sequence[int], epoch: int) -> Iterator[Tuple[int, Sample]]:
+        first = self.transforms[0] if self.transforms else None
+        count = first.num_others if isinstance(first, MixTransform) else 0
+        at_once = max(1, READ_AT_ONCE // (1 + count))
+        for start in range(0, len(rows), at_once):
+            wanted: List[int] = []
+            for row in rows[start : start + at_once]:
+                wanted += (row, *other_rows(self.num_images, count, self.seed, epoch, row))
+            samples = self.reader.read(wanted)
+            for image_id, sample in samples:
+                others = [other for _, other in islice(samples, count)]
+                yield image_id, augment(image_id, sample, others, self.transforms, self.seed, epoch)

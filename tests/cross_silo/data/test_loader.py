@@ -1,5 +1,6 @@
 """The training pipeline: every image each epoch, full batches, and the same batches after a restart."""
 
+import itertools
 import subprocess
 import sys
 import threading
@@ -7,13 +8,30 @@ import threading
 import numpy as np
 import pytest
 
-from cross_silo.data.loader import TrainingLoader, epoch_rows
+from cross_silo.data import loader as module
+from cross_silo.data.loader import TrainingLoader, augment, epoch_rows, other_rows
 from cross_silo.data.mindrecord_writer import write_shards
-from cross_silo.data.transforms import ColorJitter, HorizontalFlip, ResizeAndPad
+from cross_silo.data.transforms import ColorJitter, HorizontalFlip, MixTransform, ResizeAndPad, Sample
 from cross_silo.errors import UserError
 
 FIELDS = ("image", "boxes", "labels", "valid", "image_ids")
 TRANSFORMS = (HorizontalFlip(0.5), ResizeAndPad(16, 16), ColorJitter(0.3, 0.3, 0.3, 0.1))
+
+
+class Blend(ResizeAndPad, MixTransform):
+    """The mean of three images with all their boxes."""
+
+    num_others = 2
+
+    def __call__(self, sample, rng, others):
+        samples = [super(Blend, self).__call__(each, rng) for each in (sample, *others)]
+        sample.image = np.mean([each.image for each in samples], 0).astype(np.uint8)
+        for field in ("boxes", "labels", "crowd"):
+            setattr(sample, field, np.concatenate([getattr(each, field) for each in samples]))
+        return sample
+
+
+MIXED = (Blend(16, 16), HorizontalFlip(0.5))
 
 
 @pytest.fixture
@@ -22,11 +40,11 @@ def open_loader(tmp_path, make_silo):
     opened = []
     before = set(threading.enumerate())
 
-    def make(num_images=10, batch_size=4, max_boxes=4, seed=0, transforms=TRANSFORMS, **silo):
+    def make(num_images=10, batch_size=4, max_boxes=4, seed=0, transforms=TRANSFORMS, cache_mb=1, **silo):
         directory = tmp_path / f"mindrecord_{num_images}"
         if not directory.exists():
             write_shards(*make_silo(num_images, **silo), str(directory), shards=2, keep_empty=True)
-        opened.append(TrainingLoader(str(directory), transforms, batch_size, max_boxes, seed))
+        opened.append(TrainingLoader(str(directory), transforms, batch_size, max_boxes, seed, cache_mb))
         return opened[-1]
 
     yield make
@@ -77,15 +95,88 @@ def test_epochs_differ_in_order_and_augmentation(open_loader):
     assert first != second
 
 
-def test_a_restarted_worker_gets_the_batches_it_would_have_got(open_loader):
-    loader = open_loader(11)
+@pytest.mark.parametrize("transforms", [TRANSFORMS, MIXED])
+@pytest.mark.parametrize("cache_mb", [0, 1])
+def test_a_restarted_worker_gets_the_batches_it_would_have_got(open_loader, transforms, cache_mb, monkeypatch):
+    monkeypatch.setattr(module, "READ_AT_ONCE", 5)  # batches and reads do not end together
+    keys = {"transforms": transforms, "cache_mb": cache_mb}
+    loader = open_loader(11, **keys)
     epochs = [list(loader.epoch(epoch)) for epoch in range(3)]
-    assert_same(list(open_loader(11).epoch(1, 2)), epochs[1][2:])
-    again = open_loader(11)
+    assert_same(list(open_loader(11, **keys).epoch(1, 2)), epochs[1][2:])
+    again = open_loader(11, **keys)
     assert_same(list(again.epoch(2)), epochs[2])
     assert_same(list(again.epoch(0, 1)), epochs[0][1:])
     assert list(again.epoch(0, loader.steps_per_epoch)) == []
-    assert not np.array_equal(next(open_loader(11, seed=1).epoch(0)).image, epochs[0][0].image)
+    assert not np.array_equal(next(open_loader(11, seed=1, **keys).epoch(0)).image, epochs[0][0].image)
+
+
+@pytest.mark.parametrize("transforms", [TRANSFORMS, MIXED])
+def test_batches_are_the_same_however_many_images_are_kept_and_read_at_once(open_loader, transforms, monkeypatch):
+    expected = [list(open_loader(11, transforms=transforms).epoch(epoch)) for epoch in range(2)]
+    for cache_mb, at_once in ((0, 1), (0, 256), (1, 7)):
+        monkeypatch.setattr(module, "READ_AT_ONCE", at_once)
+        loader = open_loader(11, transforms=transforms, cache_mb=cache_mb)
+        for epoch in range(2):
+            assert_same(list(loader.epoch(epoch)), expected[epoch])
+
+
+def test_an_image_is_mixed_with_others_of_its_silo(open_loader):
+    class Stack(Blend):
+        """The images below each other."""
+
+        def __call__(self, sample, rng, others):
+            sample.image = np.concatenate([sample.image, *(other.image for other in others)])
+            return sample
+
+    plain = {}
+    for batch in open_loader(9, 4, seed=3, transforms=[ResizeAndPad(20, 30)]).epoch(0):
+        plain.update(zip(batch.image_ids.tolist(), batch.image))
+    loader = open_loader(9, 4, seed=3, transforms=[Stack(20, 30)])
+    partners = set()
+    for epoch in range(2):
+        for batch in loader.epoch(epoch):
+            for image_id, image in zip(batch.image_ids.tolist(), batch.image):
+                first, *others = image.reshape(3, 20, 30, 3)
+                np.testing.assert_array_equal(first, plain[image_id])
+                names = [[key for key in plain if np.array_equal(plain[key], other)] for other in others]
+                assert [len(name) for name in names] == [1, 1]
+                partners.add((image_id, names[0][0], names[1][0]))
+    assert len(partners) > 9
+
+
+@pytest.mark.parametrize("transforms", [[Blend(16, 16)], MIXED])
+def test_a_silo_of_one_image_mixes_it_with_itself(open_loader, transforms):
+    (batch,) = open_loader(1, 2, transforms=transforms).epoch(0)
+    assert batch.valid.tolist() == [[1, 1, 1, 0]] * 2
+    assert batch.labels.tolist() == [[1, 1, 1, 0]] * 2
+
+
+def test_a_mixing_transform_stands_first(open_loader):
+    with pytest.raises(ValueError, match="first"):
+        open_loader(3, transforms=[ResizeAndPad(16, 16), Blend(16, 16)])
+
+
+def test_other_images_are_drawn_evenly_and_by_seed_epoch_and_row_alone():
+    drawn = {key: other_rows(10, 3, *key) for key in itertools.product((0, 1), (0, 1, 2), range(50))}
+    assert drawn == {key: other_rows(10, 3, *key) for key in drawn}
+    counts = np.bincount(np.concatenate(list(drawn.values())), minlength=10)
+    assert counts.sum() == 900
+    assert (abs(counts - 90) < 40).all()
+    assert len({tuple(rows) for rows in drawn.values()}) > 200
+
+
+def test_randomness_of_transforms_is_a_function_of_seed_epoch_and_image():
+    def flips(seed, epoch):
+        rows = []
+        for image_id in range(-20, 20):
+            sample = Sample(np.zeros((4, 6, 3), np.uint8), np.array([[0, 0, 1, 1]], np.float32), *np.zeros((2, 1), int))
+            rows.append(augment(image_id, sample, [], [HorizontalFlip(0.5)], seed, epoch).boxes[0, 0] > 0)
+        return rows
+
+    assert flips(1, 2) == flips(1, 2)
+    assert flips(1, 2) != flips(1, 3)
+    assert flips(1, 2) != flips(2, 2)
+    assert 8 < sum(flips(1, 2)) < 32
 
 
 def test_an_abandoned_epoch_disturbs_nothing(open_loader):
@@ -157,6 +248,7 @@ EXIT = """
 import sys
 import cross_silo.runtime
 cross_silo.runtime.prepare()
+from cross_silo.data import loader as module
 from cross_silo.data.loader import TrainingLoader
 from cross_silo.data.transforms import ResizeAndPad
 loader = TrainingLoader(sys.argv[1], [ResizeAndPad(16, 16)], 2, 2, 0)
