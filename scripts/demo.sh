@@ -6,10 +6,11 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 demo=${1:-faster_rcnn}
 case $demo in
-  faster_rcnn) model=configs/faster_rcnn_r18_demo.yaml ;;
-  *) echo "error: demo '$demo', expected: faster_rcnn" >&2; exit 2 ;;
+  faster_rcnn) job=demo_faster_rcnn model=configs/faster_rcnn_r18_demo.yaml ;;
+  yolo) job=demo_yolov5 model=configs/yolov5n_demo.yaml ;;
+  *) echo "error: demo '$demo', expected: faster_rcnn or yolo" >&2; exit 2 ;;
 esac
-job=demo_$demo run=runs/demo_$demo data=data/demo
+run=runs/$job data=data/$job
 
 bash scripts/setup.sh
 python=.venv/bin/python

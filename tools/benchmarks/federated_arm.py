@@ -26,7 +26,6 @@ from cross_silo.launch.role import running_roles
 from cross_silo.report.loss_log import read_loss_log
 
 ROOT = Path(__file__).resolve().parents[2]
-ARMS = ("centralised", "federated")
 PROBE_STEPS = 6
 POLL_SECONDS = 1.0
 
@@ -48,6 +47,11 @@ class Arm:
         return f"{self.name}_seed{self.seed}"
 
 
+def arm_names(num_silos: int) -> List[str]:
+    """Return the names of all arms."""
+    return ["centralised", "federated", *(f"silo_{index}" for index in range(num_silos))]
+
+
 def make_arms(names: Sequence[str], seeds: Sequence[int], num_silos: int) -> List[Arm]:
     """Return the arms in the order in which they run. Raises UserError for a name that is none."""
     arms = []
@@ -59,7 +63,8 @@ def make_arms(names: Sequence[str], seeds: Sequence[int], num_silos: int) -> Lis
             elif name == "centralised" or (alone and int(alone[1]) < num_silos):
                 silos = (int(alone[1]) if alone else 0,)
             else:
-                raise UserError(f"--arms: found {name!r}; expected {', '.join(ARMS)} or silo_0 to silo_{num_silos - 1}")
+                expected = ", ".join(arm_names(num_silos))
+                raise UserError(f"--arms: found {name!r}; expected some of {expected}")
             arms.append(Arm(name, seed, silos, name == "centralised"))
     return arms
 
@@ -118,7 +123,7 @@ def write_config(args: argparse.Namespace, arm: Arm, directory: Path, redis_port
         },
     }
     model: Dict[str, Any] = {"base": str(Path(args.config).resolve()), "seed": arm.seed}
-    if load_model(args.config).config.lr_schedule == "cosine":
+    if load_model(args.config).config.lr_schedule in ("cosine", "linear"):
         model["lr_total_steps"] = steps * args.rounds
     paths = directory / "federated.yaml", directory / "model.yaml"
     for path, content in zip(paths, (job, model)):

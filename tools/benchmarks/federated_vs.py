@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import signal
+import statistics
 import sys
 from pathlib import Path
-from typing import Any, Dict, Mapping, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
-from federated_arm import ARMS, Arm, good_rounds, make_arms, probe, run_arm
+from federated_arm import Arm, arm_names, good_rounds, make_arms, probe, run_arm
 from rich.console import Console
 from rich.table import Table
 
@@ -40,7 +42,7 @@ def parse(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     parser.add_argument("--num_silos", type=int, default=2)
     parser.add_argument("--alpha", type=float, default=0.5, help="evenness of the Dirichlet split")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1], help="of weights, order, sampling and split")
-    parser.add_argument("--arms", nargs="+", default=list(ARMS), help="centralised, federated, silo_{i} (alone)")
+    parser.add_argument("--arms", nargs="+", help="some of centralised, federated, silo_{i} (alone); default: all")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     args = parser.parse_args(argv)
     if args.num_silos < 2 or args.rounds < 1 or args.steps < 1 or args.steps % (args.rounds * args.num_silos):
@@ -48,6 +50,7 @@ def parse(argv: Optional[Sequence[str]]) -> argparse.Namespace:
             f"--steps is {args.steps}, --rounds {args.rounds}, --num_silos {args.num_silos}: expected at least 2 "
             "silos, and steps that divide by rounds times silos"
         )
+    args.arms = args.arms or arm_names(args.num_silos)
     if min(args.seeds) < 0:
         raise UserError(f"--seeds: found {min(args.seeds)}; expected 0 or more")
     for name in ("annotations", "val_annotations", "config"):
@@ -113,6 +116,39 @@ def read_results(args: argparse.Namespace) -> Dict[str, Any]:
     return results
 
 
+def mean_and_error(values: Sequence[float]) -> str:
+    """Return the mean and, of more than one value, its standard error."""
+    mean = statistics.fmean(values)
+    if len(values) < 2:
+        return f"{mean:.3f}"
+    return f"{mean:.3f} ± {statistics.stdev(values) / math.sqrt(len(values)):.3f}"
+
+
+def show_means(results: Mapping[str, Any], console: Console) -> None:
+    """Print each arm's mean over its seeds."""
+    table = Table(title="mean ± standard error over seeds")
+    for heading in ("arm", "seeds", "AP50", "AP"):
+        table.add_column(heading, justify="left" if heading == "arm" else "right")
+    arms = list(results["arms"].values())
+    for name in dict.fromkeys(arm["arm"] for arm in arms):
+        own = [arm for arm in arms if arm["arm"] == name]
+        scores = [mean_and_error([arm[metric] for arm in own]) for metric in ("AP50", "AP")]
+        table.add_row(name, str(len(own)), *scores)
+    best = [
+        max(a["AP50"] for a in arms if a["seed"] == seed and a["arm"].startswith("silo_")) for seed in whole_seeds(arms)
+    ]
+    if best:
+        table.add_row("best silo alone", str(len(best)), mean_and_error(best), "")
+    console.print(table)
+
+
+def whole_seeds(arms: Sequence[Mapping[str, Any]]) -> List[int]:
+    """Return the seeds that have an arm of every silo alone."""
+    silos = max((len(arm["images"]) for arm in arms), default=0)
+    alone = {seed: {a["arm"] for a in arms if a["seed"] == seed} for seed in {arm["seed"] for arm in arms}}
+    return [seed for seed, names in sorted(alone.items()) if {f"silo_{i}" for i in range(silos)} <= names]
+
+
 def show(results: Mapping[str, Any], console: Console) -> None:
     """Print the table."""
     settings = results["settings"]
@@ -136,6 +172,7 @@ def show(results: Mapping[str, Any], console: Console) -> None:
     for key, arm in results["arms"].items():
         rounds = " ".join("-" if row["AP50"] is None else f"{row['AP50']:.2f}" for row in arm["rounds"])
         console.print(f"{key}: AP50 by round {rounds}", highlight=False)
+    show_means(results, console)
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:

@@ -53,14 +53,34 @@ def test_what_is_done_is_shown_and_not_run_again(tool, site, capsys):
     arms = {"centralised_seed1": an_arm("centralised", {"silo_0": 12}),
             "federated_seed1": an_arm("federated", {"silo_0": 5, "silo_1": 7})}  # fmt: skip
     args.out.write_text(json.dumps({"settings": tool.settings_of(args), "arms": arms}))
+    site += ["--arms", "centralised", "federated"]
     assert tool.main([*site, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["arms"] == arms
     assert tool.expected_seconds(args, tool.make_arms(["federated"], [2], 2), arms) == 61.4 + tool.START_SECONDS
     assert not args.work_dir.exists()
     assert tool.main(site) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[-4].replace("│", "").split() == ["federated", "1", "5+7", "0.500", "0.125", "61", "7", "901"]
-    assert lines[-1] == "federated_seed1: AP50 by round 0.25 - 0.50"
+    rows = [line.replace("│", "").split() for line in lines]
+    assert ["federated", "1", "5+7", "0.500", "0.125", "61", "7", "901"] in rows
+    assert "federated_seed1: AP50 by round 0.25 - 0.50" in lines
+
+
+def test_means_over_seeds_and_the_best_silo_of_each_seed(tool, capsys):
+    arms = {}
+    for seed, scores in ((1, (0.5, 0.25, 0.375)), (2, (0.75, 0.5, 0.25))):
+        for name, score in zip(("federated", "silo_0", "silo_1"), scores):
+            arms[f"{name}_seed{seed}"] = {**an_arm(name, {"silo_0": 5}), "seed": seed, "AP50": score, "AP": 0.125}
+            if name == "federated":
+                arms[f"{name}_seed{seed}"]["images"] = {"silo_0": 5, "silo_1": 7}
+    tool.show_means({"arms": arms}, tool.Console())
+    rows = [line.replace("│", "").split() for line in capsys.readouterr().out.splitlines()]
+    # The standard error of two values is half their distance.
+    assert ["federated", "2", "0.625", "±", "0.125", "0.125", "±", "0.000"] in rows
+    assert ["best", "silo", "alone", "2", "0.438", "±", "0.062"] in rows
+    del arms["silo_1_seed2"]
+    tool.show_means({"arms": arms}, tool.Console())
+    rows = [line.replace("│", "").split() for line in capsys.readouterr().out.splitlines()]
+    assert ["best", "silo", "alone", "1", "0.375"] in rows
 
 
 @pytest.mark.parametrize(
