@@ -37,6 +37,8 @@ class ModelConfig:
     """Seed of the initial weights, the order of images, augmentation and sampling."""
     device_target: str = "CPU"
     """CPU, GPU or Ascend."""
+    compile_cache: str = ""
+    """Directory of this machine in which compiled training steps are kept and found again (CPU); empty: none."""
     dataset_sink_mode: bool = False
     """Log an epoch's last loss only, as a data sink does, not every step's. The host feeds batches either way."""
     optimizer: str = "momentum"
@@ -75,6 +77,10 @@ class ModelConfig:
             require(getattr(self, name) > 0, f"{name} is {getattr(self, name)}, expected more than 0")
         for name in ("num_classes", "warmup_step", "weight_decay", "gradient_clip", "lr_total_steps"):
             require(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}, expected 0 or more")
+        require(
+            not self.compile_cache or self.device_target == "CPU",
+            f"compile_cache is {self.compile_cache!r} with device_target {self.device_target}, expected none: CPU only",
+        )
         require(0 <= self.seed < 2**31, f"seed is {self.seed}, expected 0 to 2^31-1")
         for name, choices in (
             ("device_target", ("CPU", "GPU", "Ascend")),

@@ -20,17 +20,18 @@ def user_dir(*parts: str) -> Path:
     background processes stay.
     """
     root = Path(os.environ.get(VARIABLE) or os.path.join(tempfile.gettempdir(), f"cross_silo-{os.getuid()}"))
+    remedy = f"set {VARIABLE} to another one"
+    own_dir(root, remedy)
+    return own_dir(root.joinpath(*parts), remedy)
+
+
+def own_dir(directory: Path, remedy: str) -> Path:
+    """Return ``directory``, made if need be; raises UserError, with the ``remedy``, if others may write it."""
     try:
-        root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        status = root.lstat()
-        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o022:
-            raise UserError(
-                f"{root} is not a directory that only this user writes; remove it or set {VARIABLE} to another one"
-            )
-        directory = root.joinpath(*parts)
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = directory.lstat()
     except OSError as error:
-        raise UserError(
-            f"runtime directory {error.filename}: {error.strerror}; set {VARIABLE} to another one"
-        ) from None
+        raise UserError(f"directory {error.filename}: {error.strerror}; {remedy}") from None
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o022:
+        raise UserError(f"{directory} is not a directory that only this user writes; remove it or {remedy}")
     return directory

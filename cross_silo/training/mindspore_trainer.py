@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Callable, Dict, List, Mapping, Tuple
+from typing import TYPE_CHECKING, Callable, Dict, List, Mapping, Optional, Tuple
 
 import mindspore
 import numpy as np
@@ -17,6 +17,7 @@ from cross_silo.training.trainer import NonFiniteLossError, StepRecord, Weights
 if TYPE_CHECKING:
     from cross_silo.data.loader import Batch, TrainingLoader
     from cross_silo.detector import Detector
+    from cross_silo.training.compile_cache import CompileCache
 
 
 class TrainStep(nn.Cell):
@@ -98,12 +99,19 @@ class MindSporeTrainer:
     """A :class:`~cross_silo.training.trainer.LocalTrainer` for a detector's network."""
 
     def __init__(
-        self, detector: "Detector", network: nn.Cell, loader: "TrainingLoader", config: ModelConfig, stream: int
+        self,
+        detector: "Detector",
+        network: nn.Cell,
+        loader: "TrainingLoader",
+        config: ModelConfig,
+        stream: int,
+        compile_cache: "Optional[CompileCache]" = None,
     ) -> None:
         """Build the training step; it compiles at the first use.
 
         Args:
             stream: number of the random stream, another for each silo.
+            compile_cache: where the compiled step may stand already.
         """
         self.num_samples = loader.num_images
         self.steps_per_epoch = loader.steps_per_epoch
@@ -111,6 +119,7 @@ class MindSporeTrainer:
         self._loader = loader
         self._config = config
         self._stream = stream
+        self._compile_cache = compile_cache
         self._loss_names = detector.loss_names
         self._noise_size = max(detector.noise_size, 1)
         self._tensors = federated_tensors(network)
@@ -169,7 +178,11 @@ class MindSporeTrainer:
         random = np.random.Generator(np.random.Philox(key=[self._config.seed << 32 | self._stream, self.step]))
         noise = random.random((len(batch.image), self._noise_size), np.float32)
         arrays: List[np.ndarray] = [batch.image, batch.boxes, batch.labels, batch.valid, noise]
-        losses = self._train_step(*(Tensor(array) for array in arrays)).asnumpy().tolist()
+        inputs = [Tensor(array) for array in arrays]
+        if self._compile_cache is not None:
+            self._compile_cache.compile(self._train_step, inputs)
+            self._compile_cache = None
+        losses = self._train_step(*inputs).asnumpy().tolist()
         self.step += 1
         record = StepRecord(self.step, losses[0], dict(zip(self._loss_names, losses[1:])))
         if not all(map(math.isfinite, losses)):

@@ -181,6 +181,7 @@ def build_trainer(
     runtime.start(config.seed, config.device_target)
 
     from cross_silo.data.loader import TrainingLoader
+    from cross_silo.training.compile_cache import open_compile_cache
     from cross_silo.training.mindspore_trainer import MindSporeTrainer
 
     stream = zlib.crc32(arguments.silo.encode())
@@ -195,7 +196,8 @@ def build_trainer(
             loader.most_boxes,
         )
     network = detector.build_network()
-    trainer = MindSporeTrainer(detector, network, loader, config, stream)
+    cache = open_compile_cache(model, manifest.num_classes)
+    trainer = MindSporeTrainer(detector, network, loader, config, stream, cache)
     if validation is None:
         return trainer, None
     from cross_silo.evaluation.network_evaluation import NetworkEvaluation
