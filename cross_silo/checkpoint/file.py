@@ -6,13 +6,13 @@ import mmap
 import os
 import threading
 import zlib
-from pathlib import Path
-from typing import Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
-from cross_silo.checkpoint import wire
+from cross_silo.checkpoint import bfloat16, wire
 from cross_silo.checkpoint.info import CheckpointInfo
+from cross_silo.checkpoint.replace import written_beside
 from cross_silo.errors import UserError
 
 INFO_TAG = "cross_silo.info"
@@ -122,8 +122,8 @@ def _tensor(entry: wire.Entry, content: np.ndarray) -> np.ndarray:
     if content.ctypes.data % dtype.itemsize:
         content = content.copy()
     array = content.view(dtype)
-    if half:  # a bfloat16 is the upper half of a float32
-        array = (array.astype("<u4") << 16).view("<f4")
+    if half:
+        array = bfloat16.to_float32(array)
     array = array.reshape(shape)
     array.flags.writeable = False
     return array
@@ -150,32 +150,8 @@ def write_checkpoint(
         OSError: the disk refuses; ``path`` is as it was before.
     """
     buffers = _layout(weights, info, shapes or {})
-    target = Path(path)
-    beside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
-        try:
-            size = _write(descriptor, buffers)
-            if durable:
-                os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        os.replace(beside, target)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
-    if durable:
-        sync_directory(target.parent)
-    return size
-
-
-def sync_directory(directory: Path) -> None:
-    """Return once the names in ``directory`` are on the disk itself."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with written_beside(path, durable) as descriptor:
+        return _write(descriptor, buffers)
 
 
 def _layout(
@@ -209,24 +185,23 @@ def _layout(
 def _write(descriptor: int, buffers: Sequence[Buffer]) -> int:
     """Write ``buffers`` and their CRC-32, which a thread computes meanwhile; return the bytes written."""
     checksum = _Crc(buffers)
+    size = write_all(descriptor, buffers)
+    trailer = wire.CRC_MARK + checksum.result().to_bytes(wire.CRC_BYTES, "big")
+    return size + write_all(descriptor, [trailer])
+
+
+def write_all(descriptor: int, buffers: Sequence[Buffer]) -> int:
+    """Write ``buffers``, none of them empty, from where they are, also after a short write; return the bytes."""
     size = 0
     for start in range(0, len(buffers), MAX_BUFFERS):
-        size += _write_all(descriptor, buffers[start : start + MAX_BUFFERS])
-    trailer = wire.CRC_MARK + checksum.result().to_bytes(wire.CRC_BYTES, "big")
-    return size + _write_all(descriptor, [trailer])
-
-
-def _write_all(descriptor: int, buffers: Iterable[Buffer]) -> int:
-    """writev that goes on after a short write."""
-    pending = [memoryview(buffer) for buffer in buffers]
-    size = 0
-    while pending:
-        written = os.writev(descriptor, pending)
-        size += written
-        while pending and written >= len(pending[0]):
-            written -= len(pending.pop(0))
-        if written:
-            pending[0] = pending[0][written:]
+        pending = [memoryview(buffer) for buffer in buffers[start : start + MAX_BUFFERS]]
+        while pending:
+            written = os.writev(descriptor, pending)
+            size += written
+            while pending and written >= len(pending[0]):
+                written -= len(pending.pop(0))
+            if written:
+                pending[0] = pending[0][written:]
     return size
 
 
