@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Callable, Dict, Iterator, List, Mapping, Optional, Tuple
 
 import numpy as np
@@ -15,12 +15,15 @@ from cross_silo.aggregation.averaging import NonFiniteAverageError, Tensors, Wei
 from cross_silo.aggregation.journal import Record, round_record
 from cross_silo.aggregation.leases import Leases
 from cross_silo.aggregation.models import ModelStore, Reading
-from cross_silo.aggregation.rounds import CLOSING, ENDED, FINISHED, RUNNING, Answer, Key, Rounds
+from cross_silo.aggregation.participant import Answer, Key
+from cross_silo.aggregation.rounds import AVERAGING, CLOSING, ENDED, FINISHED, RUNNING, Rounds
 from cross_silo.protocol import headers
 from cross_silo.protocol.schema import NEWEST, OUT_OF_TIME
 
 log = logging.getLogger(__name__)
 
+COMPLETE = (AVERAGING, CLOSING)
+"""Phases in which a round has all its updates."""
 DRAFT_SECONDS = 60.0
 """How long a round waits for slow readers of an old model."""
 
@@ -74,18 +77,33 @@ class Aggregator:
 
     # for the service
 
-    def start_round(self, silo: str, worker: str, samples: int) -> Optional[Answer]:
-        """Let a silo join; None while a round is being closed (ask again)."""
+    def start_round(self, silo: str, worker: str, samples: int, wait: float = 0.0) -> Optional[Answer]:
+        """Let a silo join; None while a round is being closed (ask again).
+
+        Args:
+            wait: seconds to wait for a place in a round.
+        """
+        deadline = self._clock() + wait
+        with self.changed:
+            while True:
+                answer = self._join(silo, worker, samples)
+                left = deadline - self._clock()
+                if (answer is not None and not answer.waits) or left <= 0 or self._leaving or not self.running:
+                    return answer
+                self.changed.wait(left)
+
+    def _join(self, silo: str, worker: str, samples: int) -> Optional[Answer]:
         lease = self.leases.holder(silo)
         if (lease is None and worker) or (lease is not None and lease.worker != worker):
             holder = f"held by {lease.node}" if lease is not None else "free: ask for its lease first"
             return Answer(OUT_OF_TIME, f"silo {silo} is not leased to this worker; it is {holder}")
-        with self.changed:
-            if self.rounds.phase == CLOSING:
-                return None
-            answer = self.rounds.join(silo, worker, lease.node if lease is not None else "", samples)
+        if self.rounds.phase in COMPLETE:
+            return None
+        before = self.rounds.phase, len(self.rounds.participants)
+        answer = self.rounds.join(silo, worker, lease.node if lease is not None else "", samples)
+        if before != (self.rounds.phase, len(self.rounds.participants)):
             self.changed.notify_all()
-        return answer
+        return replace(answer, key=self.rounds.key)
 
     def may_push(self, silo: str, worker: str, iteration: int, attempt: Optional[int]) -> Answer:
         """Tell whether an update would be taken."""
@@ -125,14 +143,14 @@ class Aggregator:
             with self.changed:
                 if key != self.rounds.key:
                     return
-                last_of = self.rounds.total_samples if self.rounds.is_last() else None
+                last_of = self.rounds.total_samples if self.rounds.completes() else None
             self._sum.add(key, update, last_of)
             if last_of is not None:
                 self.models.stamp(self._sum.place, key[0])
             with self.changed:
                 if self.rounds.added(key, silo, loss, stats):
                     self._averaged_at = self._clock()
-                    self.changed.notify_all()
+                self.changed.notify_all()
 
     def model(self, iteration: int, attempt: Optional[int], worker: str, wait: float) -> ModelAnswer:
         """Return the model of round ``iteration``, or say that it is pending or failed.
@@ -181,14 +199,14 @@ class Aggregator:
         failed = rounds.verdict(iteration, attempt)
         if failed is not None:
             return failed
-        if rounds.state in ENDED and rounds.phase != CLOSING:
+        if rounds.state in ENDED and rounds.phase not in COMPLETE:
             return f"the job is {rounds.state}" + (f": {rounds.reason}" if rounds.reason else "")
         if worker and not any(member.worker == worker for member in rounds.participants.values()):
             return f"this worker is not in round {iteration} attempt {rounds.attempt}"
         return ""
 
     def report(self, silo: str, worker: str, iteration: int, attempt: int, kind: str, detail: str) -> bool:
-        """A worker says that it cannot push; its round fails at once. Returns whether it did."""
+        """A worker says that it cannot push. Returns whether its round fails for it."""
         with self.changed:
             done = self.rounds.report(silo, worker, (iteration, attempt), kind, detail)
             self._noted()
@@ -205,7 +223,7 @@ class Aggregator:
         return known
 
     def release(self, silo: str, worker: str) -> bool:
-        """A worker leaves; a round that awaits its update fails."""
+        """A worker leaves; a round that awaits its update goes on without it, or fails."""
         held = self.leases.release(silo, worker)
         with self.changed:
             self.rounds.lost(silo, worker, "left before it pushed")
@@ -241,19 +259,26 @@ class Aggregator:
             with self.changed:
                 self.rounds.lost(lease.silo, lease.worker, f"no heartbeat for {self.leases.seconds:g} s")
         with self.changed:
+            before = self.rounds.key, self.rounds.phase
             self.rounds.tick()
-            self._noted()
+            if before != (self.rounds.key, self.rounds.phase):
+                self._noted()
 
     def close_rounds(self, stop: threading.Event) -> None:
         """Save and publish the model of each complete round until ``stop``."""
         while not stop.is_set():
             with self.changed:
-                if not self.changed.wait_for(lambda: self.rounds.phase == CLOSING, timeout=0.2):
+                if not self.changed.wait_for(self._is_complete, timeout=0.2):
                     continue
             self.close_round()
 
+    def _is_complete(self) -> bool:
+        return self.rounds.awaits_average or self.rounds.phase == CLOSING
+
     def close_round(self) -> None:
         """Save the complete round's model and make it the good one; without a checkpoint the round fails."""
+        if self.rounds.awaits_average and not self._average():
+            return
         key = self.rounds.key
         began = self._clock()
         model = self._sum.place
@@ -268,6 +293,23 @@ class Aggregator:
             self.models.publish(model, key[0])
             self.rounds.succeed()
             self._noted(path, self._clock() - began)
+
+    def _average(self) -> bool:
+        """Divide the sum of a round that turned out complete after its last update was added."""
+        with self._sum.lock:
+            with self.changed:
+                key, samples = self.rounds.key, self.rounds.total_samples
+            try:
+                self._sum.divide(samples)
+            except NonFiniteAverageError as error:
+                self._fail(key, str(error))
+                return False
+            self.models.stamp(self._sum.place, key[0])
+            with self.changed:
+                done = self.rounds.averaged(key)
+                self._averaged_at = self._clock()
+                self.changed.notify_all()
+        return done
 
     def _fail(self, key: Key, reason: str) -> None:
         """Fail round ``key`` if it is still in progress."""
@@ -323,7 +365,7 @@ class Aggregator:
             rounds.abandon(reason)
             rounds.disable()
             self._noted()
-            self.changed.wait_for(lambda: rounds.phase != CLOSING)
+            self.changed.wait_for(lambda: rounds.phase not in COMPLETE)
         try:
             yield
         finally:

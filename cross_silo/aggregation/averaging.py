@@ -11,7 +11,7 @@ from typing import Callable, Mapping, Optional
 
 import numpy as np
 
-from cross_silo.aggregation.rounds import Key
+from cross_silo.aggregation.participant import Key
 from cross_silo.protocol.layout import ModelMessage
 
 PIECE = 65_536
@@ -34,6 +34,17 @@ def add(total: Tensors, update: Tensors, first: bool) -> None:
             np.add(out, update[name], out=out)
 
 
+def divide(total: Tensors, samples: int) -> None:
+    """Divide a sum by ``samples``. Raises NonFiniteAverageError."""
+    divisor = np.float32(samples)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for name, out in total.items():
+            for start in range(0, len(out), PIECE):
+                piece = out[start : start + PIECE]
+                np.divide(piece, divisor, out=piece)
+                _check(name, piece)
+
+
 def add_and_divide(total: Tensors, update: Tensors, first: bool, samples: int) -> None:
     """Add the last ``update`` and divide by ``samples``.
 
@@ -49,8 +60,12 @@ def add_and_divide(total: Tensors, update: Tensors, first: bool, samples: int) -
                 if not first:
                     added = np.add(piece, added, out=piece)
                 np.divide(added, divisor, out=piece)
-                if not np.isfinite(np.add.reduce(piece)) and not np.isfinite(piece).all():
-                    raise NonFiniteAverageError(f"the mean of tensor {name!r} is beyond float32")
+                _check(name, piece)
+
+
+def _check(name: str, piece: np.ndarray) -> None:
+    if not np.isfinite(np.add.reduce(piece)) and not np.isfinite(piece).all():
+        raise NonFiniteAverageError(f"the mean of tensor {name!r} is beyond float32")
 
 
 class WeightedSum:
@@ -79,6 +94,10 @@ class WeightedSum:
             add(self.place.tensors, update, first)
         else:
             add_and_divide(self.place.tensors, update, first, last_of)
+
+    def divide(self, samples: int) -> None:
+        """Make the mean of a sum whose last update was not known as such when it was added."""
+        divide(self.place.tensors, samples)
 
     def reset(self) -> None:
         """Let the next update begin a sum, whatever its round's number."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List
 
 from cross_silo.aggregation.guarded_store import GuardedStore
-from cross_silo.aggregation.rounds import Key, Outcome
+from cross_silo.aggregation.participant import Key, Outcome
 from cross_silo.report.summary import finite, mean_loss
 
 log = logging.getLogger(__name__)
@@ -47,6 +47,7 @@ def round_record(
             }
             for member in outcome.participants
         ],
+        "left_out": dict(outcome.left_out),
         "samples": sum(member.samples for member in outcome.participants),
         "seconds": {
             "round": round(outcome.ended - outcome.began, 3),
@@ -74,6 +75,9 @@ def log_round(record: Record) -> None:
         log.warning("%s", record["reason"])
         return
     seconds, loss = record["seconds"], mean_loss(record["participants"])
+    if record["left_out"]:
+        without = "; ".join(f"{silo}: {why}" for silo, why in record["left_out"].items())
+        log.warning("round %d was made without %s", record["round"], without)
     log.info(
         "round %d good: %d silos, %d samples, mean loss %s, %.2f s (averaging %.2f, checkpoint %.2f), "
         "%.1f MB up, %.1f MB down",

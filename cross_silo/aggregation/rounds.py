@@ -1,73 +1,32 @@
 """The rounds of a job as a state machine without I/O: who joined, who pushed, what ends a round and why.
 
-A round (iteration n, attempt a) goes idle -> joining -> training -> updating -> closing, and ends good or failed.
-Every silo that is needed takes part; a failed round keeps its number and is repeated as the next attempt.
+A round (iteration n, attempt a) goes idle -> joining -> training -> updating -> averaging -> closing, and ends good
+or failed. It closes when every silo that it admitted has pushed, or at a time window's end if enough have (k of n);
+its sum never holds another update. A failed round keeps its number and is repeated as the next attempt.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass, field
-from typing import Callable, Dict, List, Mapping, Optional, Tuple
+from typing import Callable, Dict, List, Mapping, Optional
 
+import numpy as np
+
+from cross_silo.aggregation.participant import Answer, Key, Outcome, Participant, wait_for
 from cross_silo.config.federated import Round
+from cross_silo.config.participation import AggregationTrigger, Participation
 from cross_silo.protocol.schema import OUT_OF_TIME, REQUEST_ERROR, SUCCEED
 
 RUNNING, DISABLED, FINISHED, ENDED_FAILED, STOPPED = "running", "disabled", "finished", "failed", "stopped"
 """States of a job."""
 ENDED = (FINISHED, ENDED_FAILED, STOPPED)
-IDLE, JOINING, TRAINING, UPDATING, CLOSING = "idle", "joining", "training", "updating", "closing"
-"""Phases of a round."""
+IDLE, JOINING, TRAINING, UPDATING = "idle", "joining", "training", "updating"
+AVERAGING, CLOSING = "averaging", "closing"
+"""Phases of a round. Averaging: nobody joins or leaves any more, the last update is being added or the sum divided;
+closing: the mean is complete and its checkpoint is being written."""
+OPEN = (JOINING, TRAINING, UPDATING)
 KEPT_REASONS = 256
-
-Key = Tuple[int, int]
-"""(iteration, attempt)."""
-
-
-@dataclass
-class Participant:
-    """A silo in the round in progress."""
-
-    silo: str
-    worker: str
-    """Worker id; empty for a client that sends none."""
-    node: str
-    samples: int
-    admitted: bool = False
-    """Its update is being added to the sum."""
-    pushed: bool = False
-    """Its update is in the sum."""
-    loss: float = 0.0
-    stats: Mapping[str, float] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        return f"{self.silo} ({self.node})" if self.node else self.silo
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a client is told: an engine's return code and text."""
-
-    code: int
-    reason: str
-
-    @property
-    def ok(self) -> bool:
-        """Whether the request was granted."""
-        return self.code == SUCCEED
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How an attempt at a round ended. Times are of the machine's clock, seconds."""
-
-    key: Key
-    good: bool
-    reason: str
-    participants: Tuple[Participant, ...]
-    began: float
-    last_push: float
-    ended: float
+FULL = "Current amount for startFLJob has reached the threshold. Please startFLJob later."
 
 
 class Rounds:
@@ -81,15 +40,18 @@ class Rounds:
         iteration: int = 1,
         attempt: int = 1,
         known: Callable[[], Mapping[str, str]] = dict,
+        participation: Optional[Participation] = None,
     ) -> None:
         """Begin before round ``iteration``.
 
         Args:
             last_iteration: good rounds after which the job is finished.
             clock: monotonic seconds.
-            known: the silos that may take part, from name to node ("" where unknown); for naming who is missing.
+            known: the silos that may take part, from name to node ("" where none is live).
+            participation: how many silos a round needs; None: as ``settings`` say, without a trigger.
         """
         self.settings = settings
+        self.participation = participation or settings.participation(AggregationTrigger())
         self.last_iteration = last_iteration
         self.iteration = iteration
         self.attempt = attempt
@@ -98,12 +60,18 @@ class Rounds:
         """Why the job ended, where it did not end well."""
         self.phase = IDLE
         self.participants: Dict[str, Participant] = {}
+        self.left_out: Dict[str, str] = {}
+        """Silos that the round goes on without, and why."""
         self.failures_in_a_row = 0
         self.outcomes: List[Outcome] = []
         """Ended attempts that the owner has not taken yet."""
         self._clock = clock
         self._known = known
+        self._ready: Dict[str, Participant] = {}  # that wait for the draw
+        self._sealed = False  # no update is admitted any more
+        self._short = False  # the last round's start window ended: later rounds wait for live silos only
         self._failed: "OrderedDict[Key, str]" = OrderedDict()
+        self._closed: "OrderedDict[int, Mapping[str, str]]" = OrderedDict()
         self._began = self._first_push = self._last_push = 0.0
 
     @property
@@ -125,26 +93,29 @@ class Rounds:
 
     def join(self, silo: str, worker: str, node: str, samples: int) -> Answer:
         """Let a silo's worker, which holds its lease, take part in the round in progress."""
-        present = self.participants.get(silo)
-        if present is not None:
-            if present.admitted and present.worker != worker:
-                # its worker was started again after the push: the successor waits for the verdict in its place
-                present.worker, present.node = worker, node
-            return Answer(OUT_OF_TIME, f"Updating device metadata failed for fl id {silo}")
-        if self.phase not in (IDLE, JOINING):
-            return Answer(
-                OUT_OF_TIME, "Current amount for startFLJob has reached the threshold. Please startFLJob later."
-            )
         if not 0 < samples < 2**31:
             return Answer(REQUEST_ERROR, f"data_size is {samples}, expected 1 to {2**31 - 1}")
+        present = self.participants.get(silo)
+        if present is not None:
+            if present.worker != worker:  # started again: it takes its predecessor's place
+                present.worker, present.node = worker, node
+                present.samples = present.samples if present.admitted else samples
+            return Answer(OUT_OF_TIME, f"Updating device metadata failed for fl id {silo}")
+        if not self._has_a_place():
+            return wait_for(FULL)
         if self.phase == IDLE:
             self.phase = JOINING
             self._began = self._clock()
             self._first_push = self._last_push = 0.0
-        self.participants[silo] = Participant(silo, worker, node, samples)
-        if len(self.participants) == self.settings.start_fl_job_threshold:
-            self.phase = UPDATING if self._first_push else TRAINING
-        return Answer(SUCCEED, "success")
+        candidates = self._ready if self.participation.draws else self.participants
+        candidates[silo] = Participant(silo, worker, node, samples)
+        self.left_out.pop(silo, None)
+        self._start_if_all_there()
+        if silo in self.participants:
+            return Answer(SUCCEED, "success")
+        if self.phase == JOINING:
+            return wait_for(f"round {self.iteration} has {len(self._ready)} of {self._awaited()} silos to draw from")
+        return wait_for(f"silo {silo} is not drawn for round {self.iteration}")
 
     def is_member(self, silo: str, worker: str) -> bool:
         """Tell whether this very worker is in the round in progress."""
@@ -154,6 +125,9 @@ class Rounds:
     def may_push(self, silo: str, worker: str, iteration: int, attempt: Optional[int]) -> Answer:
         """Tell whether an update would be taken; changes nothing."""
         if iteration != self.iteration:
+            without = self._closed.get(iteration, {}).get(silo)
+            if without is not None:
+                return Answer(OUT_OF_TIME, f"round {iteration} closed without silo {silo}: {without}")
             return Answer(
                 OUT_OF_TIME,
                 f"UpdateModel iteration number is invalid:{iteration}, current iteration:{self.iteration}",
@@ -163,6 +137,8 @@ class Rounds:
             return Answer(OUT_OF_TIME, f"attempt {attempt} of round {iteration}: {why}")
         participant = self.participants.get(silo)
         if participant is None or participant.worker != worker:
+            if silo in self.left_out:
+                return Answer(OUT_OF_TIME, f"round {iteration} goes on without silo {silo}: {self.left_out[silo]}")
             return Answer(OUT_OF_TIME, f"devices_meta for {silo} is not set. Please retry later.")
         if participant.admitted:
             return Answer(OUT_OF_TIME, f"Updating metadata of UpdateModelClientList failed for fl id {silo}")
@@ -174,43 +150,72 @@ class Rounds:
         if answer.ok:
             self.participants[silo].admitted = True
             self._last_push = self._clock()
-            if not self._first_push:
-                self._first_push = self._last_push
-                if self.phase == TRAINING:
-                    self.phase = UPDATING
+            self._first_push = self._first_push or self._last_push
+            if self.phase == TRAINING:
+                self.phase = UPDATING
+            if self._admitted() == self.participation.enough:
+                self._seal(f"{self.participation.enough} updates were enough (aggregation_trigger)")
         return answer
 
-    def is_last(self) -> bool:
-        """Tell whether the one update that is now being added completes the round."""
+    def completes(self) -> bool:
+        """Tell whether the one update that is about to be added is the round's last; then nobody joins or leaves."""
         waiting = [participant for participant in self.participants.values() if not participant.pushed]
-        return self.phase == UPDATING and len(waiting) == 1
+        if self.phase == UPDATING and len(waiting) == 1 and waiting[0].admitted:
+            self.phase = AVERAGING
+            return True
+        return False
 
     def added(self, key: Key, silo: str, loss: float, stats: Mapping[str, float]) -> bool:
-        """Note that an admitted update is in the sum. Returns whether the round has all of them now."""
+        """Note that an admitted update is in the sum; one that :meth:`completes` the round was averaged with it.
+
+        Returns whether the round has all its updates now.
+        """
         if key != self.key or silo not in self.participants:
             return False
         participant = self.participants[silo]
         participant.pushed, participant.loss, participant.stats = True, loss, stats
-        if self.phase == UPDATING and all(participant.pushed for participant in self.participants.values()):
+        if self.phase == AVERAGING:
+            self.phase = CLOSING
+        else:
+            self._close_if_all_in()
+        return self.phase in (AVERAGING, CLOSING)
+
+    @property
+    def awaits_average(self) -> bool:
+        """Whether all updates are in the sum, but it is not divided yet."""
+        return self.phase == AVERAGING and all(participant.pushed for participant in self.participants.values())
+
+    def averaged(self, key: Key) -> bool:
+        """Note that the sum of round ``key`` is its mean. Returns whether that round is in progress."""
+        if key == self.key and self.awaits_average:
             self.phase = CLOSING
             return True
         return False
 
     def report(self, silo: str, worker: str, key: Key, kind: str, detail: str) -> bool:
-        """A participant says that it cannot go on; the round fails at once. Returns whether it did."""
-        if key != self.key or not self.is_member(silo, worker) or self.participants[silo].pushed:
+        """A participant says that it cannot go on. Returns whether the round fails with it."""
+        if key != self.key:
             return False
-        self.fail(f"{self.participants[silo]}: {kind}" + (f": {detail}" if detail else ""))
-        return True
+        return self.lost(silo, worker, kind + (f": {detail}" if detail else ""))
 
     def lost(self, silo: str, worker: str, why: str) -> bool:
-        """A worker is gone; the round fails where its update is still awaited. Returns whether it did."""
-        if self.phase not in (JOINING, TRAINING, UPDATING) or not self.is_member(silo, worker):
+        """A worker's update will not come. Returns whether the round fails, because the others do not suffice."""
+        waiting = self._ready.get(silo)
+        if waiting is not None and waiting.worker == worker:
+            del self._ready[silo]
+            if not self._ready:
+                self.phase = IDLE
             return False
-        if self.participants[silo].admitted:
+        if self.phase not in OPEN or not self.is_member(silo, worker) or self.participants[silo].admitted:
             return False
-        self.fail(f"{self.participants[silo]}: {why}")
-        return True
+        others = len(self.participants) - 1
+        if not others or (others < self.participation.least and self.phase != JOINING):
+            self.fail(f"{self.participants[silo]}: {why}")
+            return True
+        del self.participants[silo]
+        self.left_out[silo] = why
+        self._close_if_all_in()
+        return False
 
     def verdict(self, iteration: int, attempt: Optional[int]) -> Optional[str]:
         """Return why an attempt at the round in progress failed; None while it may still become good."""
@@ -222,6 +227,9 @@ class Rounds:
 
     def succeed(self) -> None:
         """The round's model is in place."""
+        self._closed[self.iteration] = dict(self.left_out)
+        while len(self._closed) > KEPT_REASONS:
+            self._closed.popitem(last=False)
         self._end(True, "")
         self.failures_in_a_row = 0
         self.iteration += 1
@@ -244,17 +252,30 @@ class Rounds:
                 self.end(ENDED_FAILED, f"{self.failures_in_a_row} failed rounds in a row; the last: {full}")
 
     def tick(self) -> None:
-        """Fail the round if one of its time windows has ended."""
-        if self.phase in (IDLE, CLOSING):
+        """Act on a time window that has ended: go on with the silos that are there, or fail if they do not suffice."""
+        if self.phase not in OPEN or self._sealed:
             return
-        now, settings = self._clock(), self.settings
-        for name, window, since, applies in (
-            ("startFLJob", settings.start_fl_job_time_window, self._began, self.phase == JOINING),
-            ("updateModel", settings.update_model_time_window, self._first_push, bool(self._first_push)),
-            ("global iteration", settings.global_iteration_time_window, self._began, True),
+        self._start_if_all_there()  # whom the start waited for may have died
+        now, settings, least = self._clock(), self.settings, self.participation.least
+        if self.phase == JOINING and now - self._began >= settings.start_fl_job_time_window / 1000:
+            if len(self._ready or self.participants) >= least:
+                self._short = True
+                self._start()
+            else:
+                self.fail(
+                    f"startFLJob window of {settings.start_fl_job_time_window / 1000:g} s ended; {self._missing()}"
+                )
+            return
+        for name, window, since in (
+            ("updateModel", settings.update_model_time_window, self._first_push),
+            ("global iteration", settings.global_iteration_time_window, self._began),
         ):
-            if applies and now - since >= window / 1000:
-                self.fail(f"{name} window of {window / 1000:g} s ended; {self._missing()}")
+            if since and now - since >= window / 1000:
+                ended = f"{name} window of {window / 1000:g} s ended"
+                if self._admitted() >= least:
+                    self._seal(f"did not push before the {ended}")
+                else:
+                    self.fail(f"{ended}; {self._missing()}")
                 return
 
     def end(self, state: str, reason: str = "") -> None:
@@ -265,8 +286,8 @@ class Rounds:
         self.abandon(f"the job is {state}")
 
     def abandon(self, reason: str) -> None:
-        """Fail the round in progress for a reason that is nobody's fault, unless its model is being saved."""
-        if self.phase not in (IDLE, CLOSING):
+        """Fail the round in progress for a reason that is nobody's fault, unless all its updates are in."""
+        if self.phase in OPEN:
             self.fail(reason, counts=False)
 
     def disable(self) -> None:
@@ -285,28 +306,89 @@ class Rounds:
         taken, self.outcomes = self.outcomes, []
         return taken
 
+    # Within a round
+
+    def _has_a_place(self) -> bool:
+        """Tell whether another silo may join: at the start, or for one that is away while the start window is open."""
+        if self.phase in (IDLE, JOINING):
+            return True
+        open_until = self._began + self.settings.start_fl_job_time_window / 1000
+        has_place = len(self.participants) < self.participation.most and not self.participation.draws
+        return has_place and self.phase in OPEN and not self._sealed and self._clock() < open_until
+
+    def _awaited(self) -> int:
+        """Return how many silos the start waits for: once some did not come in time, no longer for dead ones."""
+        ready, least = self.participation.ready, self.participation.least
+        if not self._short:
+            return ready
+        return max(least, min(ready, sum(1 for node in self._known().values() if node)))
+
+    def _admitted(self) -> int:
+        return sum(participant.admitted for participant in self.participants.values())
+
+    def _start_if_all_there(self) -> None:
+        there = len(self._ready or self.participants)
+        if self.phase == JOINING and there >= self._awaited():
+            self._short = there < self.participation.ready
+            self._start()
+
+    def _start(self) -> None:
+        """Go on with the silos that are there; draw from them where the job draws."""
+        if len(self._ready or self.participants) < self.participation.ready:
+            away = [silo for silo in self._known() if not self._is_there(silo)]
+            self.left_out.update(dict.fromkeys(away, "away at the round's start"))
+        if self._ready:
+            names = sorted(self._ready)
+            random = np.random.default_rng([self.participation.seed, *self.key])
+            drawn = random.choice(len(names), min(self.participation.most, len(names)), replace=False)
+            self.participants = {names[i]: self._ready[names[i]] for i in sorted(drawn)}
+            self._ready = {}
+        self.phase = UPDATING if self._first_push else TRAINING
+        self._close_if_all_in()
+
+    def _is_there(self, silo: str) -> bool:
+        return silo in self._ready or silo in self.participants
+
+    def _seal(self, why: str) -> None:
+        """Admit no further update: the round goes on with those admitted."""
+        self._sealed = True
+        for silo in [silo for silo, participant in self.participants.items() if not participant.admitted]:
+            del self.participants[silo]
+            self.left_out[silo] = why
+        self.phase = UPDATING
+        self._close_if_all_in()
+
+    def _close_if_all_in(self) -> None:
+        if self.phase == UPDATING and all(participant.pushed for participant in self.participants.values()):
+            self.phase = AVERAGING
+
     def _end(self, good: bool, reason: str) -> None:
         participants = tuple(self.participants.values())
         now = self._clock()
-        self.outcomes.append(
-            Outcome(self.key, good, reason, participants, self._began if participants else now, self._last_push, now)
-        )
-        self.participants = {}
+        began = self._began if participants else now
+        left_out = dict(self.left_out)
+        self.outcomes.append(Outcome(self.key, good, reason, participants, began, self._last_push, now, left_out))
+        self.participants, self._ready, self.left_out = {}, {}, {}
+        self._sealed = False
         self.phase = IDLE
 
     def _missing(self) -> str:
         """Say who is in the way of the round's end."""
-        joined = self.participants.values()
-        needed = self.settings.start_fl_job_threshold
+        joined = (self._ready or self.participants).values()
+        needed, least = self.participation.ready, self.participation.least
         parts = []
-        if len(joined) < needed:
-            parts.append(f"joined {len(joined)} of {needed}: {', '.join(map(str, joined))}")
+        if self.phase == JOINING and len(joined) < needed:
+            suffice = f" ({least} suffice)" if least < needed else ""
+            parts.append(f"joined {len(joined)} of {needed}{suffice}: {', '.join(map(str, joined))}")
             known = sorted(self._known().items())
-            absent = [f"{name} ({node})" if node else name for name, node in known if name not in self.participants]
+            absent = [f"{name} ({node})" if node else name for name, node in known if not self._is_there(name)]
             count = needed - len(joined)
             named = f" ({', '.join(absent)})" if absent else ""
             parts.append(f"{count} missing silo{'s' if count > 1 else ''}{named} did not join")
+            return "; ".join(parts)
         late = [str(participant) for participant in joined if not participant.admitted]
-        if late and len(joined) == needed:
+        if late:
             parts.append(f"{', '.join(late)} joined but did not push")
+        if least < self.participation.most:
+            parts.append(f"{self._admitted()} updates are in, {least} needed")
         return "; ".join(parts)

@@ -23,7 +23,8 @@ from cross_silo.aggregation.journal import Journal, interrupted_record
 from cross_silo.aggregation.keeper import ROLE, Keeper
 from cross_silo.aggregation.leases import Leases
 from cross_silo.aggregation.models import ModelStore
-from cross_silo.aggregation.rounds import ENDED, ENDED_FAILED, IDLE, Key, Rounds
+from cross_silo.aggregation.participant import Key
+from cross_silo.aggregation.rounds import ENDED, ENDED_FAILED, IDLE, Rounds
 from cross_silo.aggregation.service import EngineRoutes
 from cross_silo.aggregation.uploads import UploadPool
 from cross_silo.checkpoint import CheckpointInfo
@@ -82,8 +83,8 @@ class Server:
 
     def _rounds(self, iteration: int, attempt: int = 1) -> Rounds:
         config = self.job.config
-        known = self._leases.expected
-        return Rounds(config.round, config.fl_iteration_num, time.monotonic, iteration, attempt, known)
+        known, participation = self._leases.expected, config.participation
+        return Rounds(config.round, config.fl_iteration_num, time.monotonic, iteration, attempt, known, participation)
 
     def _member(self) -> Dict[str, Any]:
         """Return what other processes see of this one."""

@@ -9,7 +9,7 @@ from typing import Dict, Mapping, Optional, Tuple
 
 from cross_silo.aggregation.aggregator import Aggregator
 from cross_silo.aggregation.job import Job
-from cross_silo.aggregation.rounds import Answer
+from cross_silo.aggregation.participant import Answer
 from cross_silo.aggregation.uploads import InvalidUpdateError, UploadPool, check_update, receive
 from cross_silo.protocol import headers
 from cross_silo.protocol.http_service import HttpError, Request, Response, Route, text_response
@@ -58,7 +58,8 @@ class EngineRoutes:
         problem = self._problem_with(silo)
         if problem:
             return self._joined(Answer(REQUEST_ERROR, problem))
-        answer = self._aggregator.start_round(silo, request.header(headers.WORKER) or "", message["data_size"])
+        worker = request.header(headers.WORKER) or ""
+        answer = self._aggregator.start_round(silo, worker, message["data_size"], _wait(request))
         return text_response(SAFEMODE, self._headers()) if answer is None else self._joined(answer)
 
     def _problem_with(self, silo: str) -> str:
@@ -70,7 +71,9 @@ class EngineRoutes:
         return ""
 
     def _joined(self, answer: Answer) -> Response:
-        told = self._headers()
+        told = self._headers(**({headers.VERDICT: headers.PENDING} if answer.waits else {}))
+        if answer.key is not None:  # by now the next round may be in progress
+            told[headers.ITERATION], told[headers.ATTEMPT] = map(str, answer.key)
         config = self._job.config
         plan = {
             "server_mode": config.server_mode,
@@ -139,9 +142,8 @@ class EngineRoutes:
             message: Message = decode(request.body(), "RequestGetModel")
         except InvalidMessageError:
             return self._no_model(REQUEST_ERROR, "The schema of RequestGetModel is invalid.", {})
-        wait = headers.number(request.header(headers.WAIT), headers.MAX_WAIT) or 0.0
         worker = request.header(headers.WORKER) or ""
-        answer = self._aggregator.model(message["iteration"], _attempt(request), worker, wait)
+        answer = self._aggregator.model(message["iteration"], _attempt(request), worker, _wait(request))
         verdict = {headers.VERDICT: answer.verdict}
         if answer.reading is None:
             if answer.reason:
@@ -167,6 +169,11 @@ class EngineRoutes:
 def _milliseconds(later: float = 0.0) -> str:
     """Return Unix time in milliseconds as the engine writes it."""
     return str(int((time.time() + later) * 1000))
+
+
+def _wait(request: Request) -> float:
+    """Return the seconds that the client lets its request wait."""
+    return headers.number(request.header(headers.WAIT), headers.MAX_WAIT) or 0.0
 
 
 def _attempt(request: Request) -> Optional[int]:

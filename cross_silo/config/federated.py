@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Tuple, Union
 
 from cross_silo.config.engine_keys import take_out
+from cross_silo.config.participation import AggregationTrigger, Participation, required_updates
 from cross_silo.config.schema import build, read_yaml, require
 from cross_silo.errors import UserError
 
@@ -37,11 +38,17 @@ class Round:
     """When a round begins, ends and fails. Windows are in milliseconds."""
 
     start_fl_job_threshold: int = 2
-    """Silos a round needs."""
+    """Silos that a round waits for at its start, and takes at most; further ones wait for the next round."""
     start_fl_job_time_window: int = 300_000
-    """From the first silo's startFLJob to the last one's."""
+    """From the first silo's startFLJob to the last one's; then the round goes on with those there if they suffice."""
     update_model_ratio: float = 1.0
-    """Share of the started silos whose update a round needs."""
+    """Share of the round's silos, rounded up, whose update it needs; it waits for the others to a window's end."""
+    min_clients: int = 0
+    """The same as a number of silos; 0: what update_model_ratio says."""
+    select_num_clients: int = 0
+    """Silos drawn for each round from all that are ready; 0: all take part."""
+    select_seed: int = 1
+    """Seed of the draw; with the round's number, its attempt and the ready silos it decides who is drawn."""
     update_model_time_window: int = 600_000
     """From the first silo's updateModel to the last one's."""
     global_iteration_time_window: int = 3_600_000
@@ -53,10 +60,48 @@ class Round:
 
     def __post_init__(self) -> None:
         for name in self.__dataclass_fields__:
-            require(getattr(self, name) > 0, f"{name} is {getattr(self, name)}, expected more than 0")
+            value, may_be_0 = getattr(self, name), name in ("min_clients", "select_num_clients", "select_seed")
+            require(value > 0 or may_be_0, f"{name} is {value}, expected more than 0")
+            require(value >= 0, f"{name} is {value}, expected 0 or more")
+        ratio, threshold = self.update_model_ratio, self.start_fl_job_threshold
+        require(ratio <= 1, f"update_model_ratio is {ratio}, expected a share: more than 0, at most 1")
         require(
-            self.update_model_ratio == 1.0,
-            f"update_model_ratio is {self.update_model_ratio}, expected 1.0 (every silo takes part in a round)",
+            self.select_num_clients <= threshold,
+            f"select_num_clients is {self.select_num_clients}, but a draw waits for {threshold} silos only "
+            "(start_fl_job_threshold)",
+        )
+        require(
+            not self.min_clients or ratio == 1,
+            f"min_clients is {self.min_clients} and update_model_ratio {ratio}; expected one of them",
+        )
+        require(
+            self.min_clients <= self.most,
+            f"min_clients is {self.min_clients}, but a round has {self.most} silos: none could become good",
+        )
+
+    @property
+    def most(self) -> int:
+        """Silos that a round admits."""
+        return self.select_num_clients or self.start_fl_job_threshold
+
+    def participation(self, trigger: AggregationTrigger) -> Participation:
+        """Return how many silos a round needs, with the job's aggregation trigger. Raises ValueError if too many."""
+        updates = trigger.updates
+        if updates > self.most:
+            raise ValueError(
+                f"aggregation_trigger: {trigger.metric} {trigger.operator} {trigger.threshold} can never be met: "
+                f"a round has {self.most} silos"
+            )
+        least = self.min_clients or required_updates(self.update_model_ratio, self.most)
+        if updates and not self.min_clients and self.update_model_ratio == 1:
+            least = updates
+        if updates and least > updates:
+            raise ValueError(
+                f"aggregation_trigger closes a round with {updates} updates, but it needs {least} "
+                "(round.min_clients or round.update_model_ratio)"
+            )
+        return Participation(
+            self.start_fl_job_threshold, self.most, least, updates, bool(self.select_num_clients), self.select_seed
         )
 
 
@@ -146,6 +191,7 @@ class FederatedConfig:
     distributed_cache: DistributedCache = field(default_factory=DistributedCache)
     round: Round = field(default_factory=Round)
     aggregation: Aggregation = field(default_factory=Aggregation)
+    aggregation_trigger: AggregationTrigger = field(default_factory=AggregationTrigger)
     summary: Summary = field(default_factory=Summary)
     client: Client = field(default_factory=Client)
     evaluation: Evaluation = field(default_factory=Evaluation)
@@ -173,11 +219,12 @@ class FederatedConfig:
                 f"round.start_fl_job_threshold is {self.round.start_fl_job_threshold}, "
                 f"but silos allows {self.num_silos}: no round could ever begin"
             )
-        if self.num_silos > self.round.start_fl_job_threshold:
-            raise ValueError(
-                f"silos allows {self.num_silos}, but round.start_fl_job_threshold is "
-                f"{self.round.start_fl_job_threshold}; expected the same number (every silo takes part in a round)"
-            )
+        self.round.participation(self.aggregation_trigger)  # refuses what can never be met
+
+    @property
+    def participation(self) -> Participation:
+        """How many silos a round needs."""
+        return self.round.participation(self.aggregation_trigger)
 
     @property
     def silo_names(self) -> Tuple[str, ...]:

@@ -151,14 +151,20 @@ class AggregationClient:
 
     # rounds
 
-    def start_round(self, data_size: int) -> Ticket:
-        """Join the round in progress with ``data_size`` samples. Raises ServerUnreachable."""
+    def start_round(self, data_size: int, wait: float = 0.0) -> Ticket:
+        """Join the round in progress with ``data_size`` samples. Raises ServerUnreachable.
+
+        Args:
+            wait: seconds that the server may hold the request until a round has a place for this silo.
+        """
         values = {"fl_name": "cross_silo", "fl_id": self._silo, "data_size": data_size, "timestamp": _now()}
         body = encode("RequestFLJob", values)
-        reply = self._call("/startFLJob", body)
+        wait = min(wait, headers.MAX_WAIT)
+        told = {headers.WAIT: f"{wait:g}"} if wait else {}
+        reply = self._call("/startFLJob", body, told, wait)
         while _text(reply) == SAFEMODE:
             time.sleep(SAFEMODE_PAUSE)
-            reply = self._call("/startFLJob", body)
+            reply = self._call("/startFLJob", body, told, wait)
         state = _state(reply)
         if _text(reply) is not None:
             return Ticket(0, 0, False, _text(reply) or "", state)
@@ -167,7 +173,8 @@ class AggregationClient:
         joined = code == SUCCEED or (code == OUT_OF_TIME and reason.startswith(ALREADY_JOINED))
         attempt = _whole(reply.headers.get(headers.ATTEMPT), 1)
         instance = reply.headers.get(headers.INSTANCE, "")
-        ticket = Ticket(message["iteration"], attempt, joined, reason, state, instance)
+        waits = reply.headers.get(headers.VERDICT) == headers.PENDING
+        ticket = Ticket(message["iteration"], attempt, joined, reason, state, instance, waits)
         if joined:
             self._ticket = ticket
         return ticket

@@ -70,6 +70,8 @@ class Ticket:
     state: str
     instance: str = ""
     """The job's instance; another one than before means that the job began anew."""
+    waits: bool = False
+    """Not joined, but only until a later round has a place."""
 
 
 @dataclass(frozen=True)

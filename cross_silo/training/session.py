@@ -38,7 +38,7 @@ class RoundPlan:
     instance: str
     """Job instance that the worker began with."""
     join_deadline: float = 600.0
-    """Seconds to be refused at a round's start before giving up."""
+    """Seconds to be refused at a round's start, for another reason than that it has no place, before giving up."""
     verdict_deadline: float = 7200.0
     """Seconds to wait for a round's verdict before giving up."""
     measure_every: int = 1
@@ -98,6 +98,8 @@ class WorkerSession:
                     ticket = self._join()
                     if not self._is_trained(ticket) and self._round != ticket.iteration - 1:
                         self._adopt(self._client.get_model(None))
+                        if self._round != ticket.iteration - 1:
+                            continue  # the round that was joined is over already
                 if not self._is_trained(ticket):
                     self._update = self._train(ticket)
                 with self._leave.at_once():
@@ -156,7 +158,7 @@ class WorkerSession:
         deadline = time.monotonic() + self._plan.join_deadline
         pause, told = 0.05, ""
         while True:
-            ticket = self._client.start_round(self._trainer.num_samples)
+            ticket = self._client.start_round(self._trainer.num_samples, wait=POLL_SECONDS)
             self._check(ticket.state)
             if ticket.joined:
                 self._iteration = ticket.iteration
@@ -167,6 +169,8 @@ class WorkerSession:
             if ticket.reason != told:
                 told = ticket.reason
                 log.info("waiting to join: %s", told)
+            if ticket.waits:  # another round's turn comes first, however long that round is
+                deadline, pause = time.monotonic() + self._plan.join_deadline, 0.05
             if time.monotonic() > deadline:
                 raise UserError(f"not admitted to a round for {self._plan.join_deadline:.0f} s: {told}")
             time.sleep(pause)
@@ -216,7 +220,10 @@ class WorkerSession:
         )
         self._check(reply.state)
         if not reply.accepted:
-            log.warning("round %d, attempt %d: update refused: %s", ticket.iteration, ticket.attempt, reply.reason)
+            log.warning(
+                "round %d, attempt %d: the update of %d steps (%.0f s) is not taken: %s",
+                *(ticket.iteration, ticket.attempt, update.steps, update.train_seconds, reply.reason),
+            )
             time.sleep(0.2)
         return reply.accepted
 

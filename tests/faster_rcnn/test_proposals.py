@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from faster_rcnn.anchors import make_anchors
 from cross_silo.detection.suppression import suppress
+from faster_rcnn.anchors import make_anchors
 from faster_rcnn.proposals import Proposals
 
 HEIGHT, WIDTH, STRIDES = 32, 64, (8, 16, 32)

@@ -7,7 +7,7 @@ import pytest
 
 from cross_silo.aggregation.guarded_store import GuardedStore
 from cross_silo.aggregation.journal import Journal, interrupted_record, log_round, round_record
-from cross_silo.aggregation.rounds import Outcome, Participant
+from cross_silo.aggregation.participant import Outcome, Participant
 
 
 class Clock:
@@ -29,12 +29,13 @@ class Switch:
         self.store.add_round(record)
 
 
-def outcome(n, good=True):
+def outcome(n, good=True, left_out=None):
     members = (
         Participant("silo_0", "w0", "h:0", 10, True, True, 2.0, {"steps": 5, "train_seconds": 1.5}),
         Participant("silo_1", "w1", "h:1", 30, good, good, 1.0, {}),
     )
-    return Outcome((n, 1), good, "" if good else f"round {n} attempt 1 failed: why", members, 100.0, 107.0, 109.0)
+    reason = "" if good else f"round {n} attempt 1 failed: why"
+    return Outcome((n, 1), good, reason, members, 100.0, 107.0, 109.0, left_out or {})
 
 
 def record(n, good=True):
@@ -79,6 +80,17 @@ def test_lines_of_the_log(caplog):
         "0.0 MB up, 0.0 MB down",
         "round 4 attempt 1 failed: why",
     ]
+
+
+def test_who_was_missing_is_logged_and_recorded(caplog):
+    without = {"silo_2": "no heartbeat for 15 s", "silo_3": "away at the round's start"}
+    found = round_record(outcome(3, left_out=without), 107.5, "/c/3.ckpt", 1.25, 1000, 2000)
+    assert found["left_out"] == without
+    log_round(found)
+    (entry,) = [entry for entry in caplog.records if entry.levelno == logging.WARNING]
+    assert entry.getMessage() == (
+        "round 3 was made without silo_2: no heartbeat for 15 s; silo_3: away at the round's start"
+    )
 
 
 def test_metrics_are_one_json_line_a_round(journal):

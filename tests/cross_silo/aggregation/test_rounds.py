@@ -3,6 +3,7 @@
 import pytest
 
 from cross_silo.aggregation.rounds import (
+    AVERAGING,
     CLOSING,
     DISABLED,
     ENDED_FAILED,
@@ -13,45 +14,8 @@ from cross_silo.aggregation.rounds import (
     STOPPED,
     TRAINING,
     UPDATING,
-    Rounds,
 )
-from cross_silo.config.federated import Round
-
-SETTINGS = Round(
-    start_fl_job_threshold=2,
-    start_fl_job_time_window=300_000,
-    update_model_time_window=600_000,
-    global_iteration_time_window=3_600_000,
-    max_consecutive_failures=3,
-)
-
-
-class Job:
-    """Rounds of two silos under a clock."""
-
-    def __init__(self, settings=SETTINGS, last=5, **arguments):
-        self.now = 1000.0
-        self.rounds = Rounds(settings, last, lambda: self.now, **arguments)
-
-    def join(self, i, samples=10):
-        return self.rounds.join(f"silo_{i}", f"w{i}", f"host:{i}", samples)
-
-    def admit(self, i, iteration=None, attempt=None):
-        return self.rounds.admit(f"silo_{i}", f"w{i}", iteration or self.rounds.iteration, attempt)
-
-    def push(self, i, loss=0.5):
-        assert self.admit(i).ok
-        return self.rounds.added(self.rounds.key, f"silo_{i}", loss, {"steps": 3})
-
-    def make_round(self):
-        assert self.join(0).ok and self.join(1).ok
-        assert not self.push(0)
-        assert self.push(1)
-        self.rounds.succeed()
-
-    def outcome(self):
-        (outcome,) = self.rounds.take_outcomes()
-        return outcome
+from tests.support.rounds_job import Job
 
 
 @pytest.fixture
@@ -189,16 +153,19 @@ def test_an_update_before_everybody_joined_counts(job):
     assert job.rounds.phase == JOINING
     job.join(1)
     assert job.rounds.phase == UPDATING
-    assert job.rounds.is_last()
     assert job.push(1)
 
 
-def test_is_last_waits_for_the_others_sums(job):
+def test_the_last_update_waits_for_the_others_sums(job):
     job.join(0), job.join(1)
     job.admit(0), job.admit(1)
-    assert not job.rounds.is_last()
-    job.rounds.added((1, 1), "silo_0", 0.0, {})
-    assert job.rounds.is_last()
+    assert not job.rounds.completes()
+    assert not job.rounds.added((1, 1), "silo_0", 0.0, {})
+    assert job.rounds.completes()
+    assert job.rounds.phase == AVERAGING
+    assert not job.rounds.awaits_average  # whoever adds it divides, too
+    assert job.rounds.added((1, 1), "silo_1", 0.0, {})
+    assert job.rounds.phase == CLOSING
 
 
 def test_double_update_is_told_and_counted_once(job):
@@ -348,7 +315,10 @@ def test_the_successor_of_a_worker_that_pushed_waits_in_its_place(job):
     assert job.push(1)
 
 
-def test_the_successor_of_a_worker_that_did_not_push_is_not_in_the_round(job):
+def test_the_successor_of_a_worker_that_did_not_push_takes_its_place(job):
     job.join(0), job.join(1)
-    job.rounds.join("silo_0", "w9", "host:9", 10)
-    assert not job.rounds.is_member("silo_0", "w9")
+    job.rounds.join("silo_0", "w9", "host:9", 30)
+    assert job.rounds.is_member("silo_0", "w9")
+    assert job.rounds.total_samples == 40
+    assert not job.rounds.lost("silo_0", "w0", "no heartbeat")
+    assert job.rounds.admit("silo_0", "w9", 1, 1).ok

@@ -31,7 +31,25 @@ def test_silos_may_be_named():
         ({"fl_iteration_num": 0}, "fl_iteration_num is 0"),
         ({"engine": "wheel"}, "engine is 'wheel', expected one of native"),
         ({"server_mode": "HYBRID_TRAINING"}, "expected CLOUD_TRAINING"),
-        ({"round": {"update_model_ratio": 0.5}}, "round.update_model_ratio is 0.5, expected 1.0"),
+        ({"round": {"update_model_ratio": 1.5}}, "round.update_model_ratio is 1.5, expected a share"),
+        ({"round": {"update_model_ratio": 0.0}}, "round.update_model_ratio is 0.0, expected more than 0"),
+        ({"round": {"min_clients": -1}}, "round.min_clients is -1, expected 0 or more"),
+        ({"round": {"min_clients": 3}}, "round.min_clients is 3, but a round has 2 silos"),
+        ({"round": {"min_clients": 1, "update_model_ratio": 0.5}}, "expected one of them"),
+        ({"round": {"min_clients": 2, "select_num_clients": 1}}, "but a round has 1 silos"),
+        ({"round": {"select_num_clients": 3}}, "a draw waits for 2 silos only"),
+        ({"aggregation_trigger": {"metric": "loss"}}, "aggregation_trigger.metric is 'loss'"),
+        ({"aggregation_trigger": {"operator": "<", "threshold": 5}}, "operator is '<', expected one of >=, >, =="),
+        ({"aggregation_trigger": {"threshold": 5}}, "operator is not set"),
+        ({"aggregation_trigger": {"operator": ">=", "threshold": 0}}, "a round without an update"),
+        (
+            {"aggregation_trigger": {"operator": ">", "threshold": 5}},
+            "aggregation_trigger: num_of_ready_clients > 5 can never be met: a round has 2 silos",
+        ),
+        (
+            {"round": {"min_clients": 2}, "aggregation_trigger": {"operator": "==", "threshold": 1}},
+            "closes a round with 1 updates, but it needs 2",
+        ),
         ({"aggregation": {"aggregation_type": "Median"}}, "aggregation.aggregation_type is 'Median'"),
         ({"distributed_cache": {"address": "127.0.0.1"}}, "expected host:port"),
         ({"evaluation": {"annotations": "val.json"}}, "set together"),
@@ -61,3 +79,23 @@ def test_loopback_is_allowed(host):
 def test_other_addresses_are_refused(host):
     with pytest.raises(UserError, match="not authenticated"):
         require_loopback(host, "--a")
+
+
+@pytest.mark.parametrize(
+    "round, trigger, expected",
+    [
+        ({}, {}, (10, 10, 10, 0)),
+        ({"update_model_ratio": 0.7}, {}, (10, 10, 7, 0)),  # 0.7 * 10 is a little more than 7 in binary
+        ({"update_model_ratio": 0.61}, {}, (10, 10, 7, 0)),
+        ({"min_clients": 4}, {}, (10, 10, 4, 0)),
+        ({"select_num_clients": 5, "update_model_ratio": 0.5}, {}, (10, 5, 3, 0)),
+        ({}, {"operator": ">", "threshold": 5}, (10, 10, 6, 6)),
+        ({}, {"operator": ">=", "threshold": 10}, (10, 10, 10, 10)),
+        ({"min_clients": 2}, {"operator": "==", "threshold": 6}, (10, 10, 2, 6)),
+    ],
+)
+def test_how_many_silos_a_round_needs(round, trigger, expected):
+    values = {"round": {"start_fl_job_threshold": 10, **round}, "aggregation_trigger": trigger, "silos": 12}
+    found = build(FederatedConfig, values, "f.yaml").participation
+    assert (found.ready, found.most, found.least, found.enough) == expected
+    assert found.draws == bool(round.get("select_num_clients"))

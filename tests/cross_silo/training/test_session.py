@@ -47,13 +47,14 @@ class ScriptedServer:
     def heartbeat(self, **info):
         return SimpleNamespace(state=self.state)
 
-    def start_round(self, data_size):
+    def start_round(self, data_size, wait=0.0):
         self.calls.append("join")
         if self.refusals:
             return SimpleNamespace(
                 iteration=self.good + 1,
                 attempt=1,
                 joined=False,
+                waits=False,
                 reason=self.refusals.pop(),
                 state=self.state,
                 instance=self.instance,
@@ -62,6 +63,7 @@ class ScriptedServer:
             iteration=self.good + 1,
             attempt=self.attempt,
             joined=True,
+            waits=False,
             reason="",
             state=self.state,
             instance=self.instance,
