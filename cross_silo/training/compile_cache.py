@@ -80,7 +80,7 @@ class CompileCache:
             try:
                 how = self._compile_with_cache(cell, inputs)
             except Exception as error:  # of the cache or of the cell: the latter comes again below
-                log.warning("compile_cache is not used: %s", error)
+                log.warning("compile_cache is not used: %s", (str(error).splitlines() or [type(error).__name__])[0])
             else:
                 log.info("training step %s in %.1f s", how, time.monotonic() - began)
         cell.compile(*inputs)  # does nothing if it is compiled
