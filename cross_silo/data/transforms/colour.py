@@ -53,3 +53,26 @@ class ColorJitter:
         mean = float(np.dot(levels, histogram) / sum(histogram))
         levels = np.clip((levels - mean) * (1 + self.contrast * contrast) + mean, 0, 255)
         return image.point(np.rint(levels).astype(np.uint8).tolist() * 3)
+
+
+class HSVJitter:
+    """Random gains on hue, saturation and value, each from 1 - value to 1 + value (YOLOv5 v6's colour augmentation).
+
+    Like there the hue is multiplied, by the angle that it has, and starts anew after the full circle.
+    """
+
+    def __init__(self, hue: float, saturation: float, value: float) -> None:
+        for name, strength in (("hue", hue), ("saturation", saturation), ("value", value)):
+            if not 0 <= strength <= 1:
+                raise ValueError(f"{name} must lie in 0 to 1, found {strength}")
+        self.strengths = np.array([hue, saturation, value])
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        gains = 1 + self.strengths * rng.uniform(-1, 1, 3)
+        if (gains == 1).all():
+            return sample
+        levels = np.rint(np.arange(256) * gains[:, None])  # (3, 256)
+        levels[0] %= 255  # Pillow's full circle: 0 and 255 are the same hue
+        table = np.minimum(levels, 255).astype(np.uint8).ravel().tolist()
+        sample.image = np.asarray(Image.fromarray(sample.image).convert("HSV").point(table).convert("RGB"))
+        return sample
