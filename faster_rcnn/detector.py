@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Callable, ClassVar, List, Optional, Sequence, Tuple
 
 import numpy as np
@@ -11,6 +10,7 @@ from cross_silo.data import transforms
 from cross_silo.detection.suppression import detections
 from cross_silo.errors import UserError
 from faster_rcnn.anchors import level_sizes
+from faster_rcnn.names import from_torchvision, map_pretrained
 from faster_rcnn.settings import Settings
 
 if TYPE_CHECKING:
@@ -111,36 +111,9 @@ class FasterRCNN:
         return [transforms.ResizeAndPad(self.size.height, self.size.width, keep_ratio=self.settings.keep_ratio)]
 
     def map_pretrained(self, name: str) -> Optional[str]:
-        """Map names of a whole model, or of a ResNet classifier as MindSpore, MindCV or torchvision names them."""
+        """Map names of a whole model, ours or torchvision's, or of a ResNet of MindSpore, MindCV or torchvision."""
         return map_pretrained(name)
 
-
-PREFIX = re.compile(r"^(network\.|module\.)?(backbone\.(body\.)?)?")
-OWN_PART = re.compile(r"(fpn\.(lateral|output)\.\d|rpn\.(conv|cls|bbox)|box_head\.(fc1|fc2|cls|bbox|norm1|norm2))\.")
-CONV = re.compile(
-    r"(conv1|layer[1-4]\.\d+\.(conv[1-3]|downsample))\.(weight|norm\.(gamma|beta|moving_mean|moving_variance))"
-)
-SHORTCUT = r"down_?sample(?:_layer)?"
-NORM_NAMES = {
-    "weight": "gamma",
-    "bias": "beta",
-    "running_mean": "moving_mean",
-    "running_var": "moving_variance",
-}
-
-
-def map_pretrained(name: str) -> Optional[str]:
-    """Return our name for a checkpoint's tensor ``name``; None for one that has no place here.
-
-    Beside our own names those of ResNets are known: MindSpore's model zoo (``down_sample_layer.0``, ``bn1d``; in its
-    detectors ``conv_down_sample``), MindCV (``down_sample.0``) and torchvision (``downsample.0``, ``running_mean``).
-    """
-    name = PREFIX.sub("", name)
-    if OWN_PART.match(name):
-        return name
-    name = re.sub(rf"\.(conv_{SHORTCUT}|{SHORTCUT}\.0)\.", ".downsample.", name)
-    norm = re.fullmatch(rf"(|.*\.)(?:bn(\d)d?|bn_{SHORTCUT}|{SHORTCUT}\.1)\.(\w+)", name)
-    if norm:
-        owner = f"conv{norm[2]}" if norm[2] else "downsample"
-        name = f"{norm[1]}{owner}.norm.{NORM_NAMES.get(norm[3], norm[3])}"
-    return f"backbone.{name}" if CONV.fullmatch(name) else None
+    def pretrained_value(self, name: str, value: np.ndarray) -> np.ndarray:
+        """Bring torchvision's layout of the box head and the RPN into ours."""
+        return from_torchvision(name, value, self.settings)

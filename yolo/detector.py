@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, ClassVar, List, Optional, Sequence, Tuple
 
 import numpy as np
@@ -9,12 +10,19 @@ import numpy as np
 from cross_silo.data import transforms
 from cross_silo.detection.suppression import detections
 from cross_silo.errors import UserError
-from yolo.settings import STRIDES, Settings
+from yolo.names import map_pretrained
+from yolo.settings import CUTS, STRIDES, Settings
 
 if TYPE_CHECKING:
     from mindspore import nn
 
     from cross_silo.detector import Detections, InputSize, Predictor
+
+MAX_CANDIDATES = 30000
+"""Best scores of an image that enter suppression, as release 6 limits them."""
+
+MINDYOLO_BLOCK = re.compile(r"\.conv([123])\.(?=conv\.|bn\.)")
+"""Mindyolo's conv1 is the field's cv1."""
 
 
 class YOLOv5:
@@ -25,7 +33,7 @@ class YOLOv5:
     loss_names: ClassVar[Tuple[str, ...]] = ("box", "obj", "cls")
     export_names: ClassVar[Tuple[str, ...]] = ("scores", "boxes")
     noise_size: ClassVar[int] = 0
-    legal_cuts: ClassVar[Tuple[int, ...]] = (1, 2, 3, 4, 5)
+    legal_cuts: ClassVar[Tuple[int, ...]] = CUTS
 
     def __init__(self, settings: Settings, size: "InputSize") -> None:
         for key, pixels in (("img_height", size.height), ("img_width", size.width)):
@@ -61,8 +69,7 @@ class YOLOv5:
         """Suppress what overlaps, class by class."""
         s = self.settings
         return [
-            detections(score, np.repeat(box[:, None], score.shape[1], 1), s.conf_thres, s.iou_thres, s.max_det)
-            for score, box in zip(*outputs)
+            detections(score, box, s.conf_thres, s.iou_thres, s.max_det, MAX_CANDIDATES) for score, box in zip(*outputs)
         ]
 
     def predictor(self, network: "nn.Cell") -> "Predictor":
@@ -81,13 +88,20 @@ class YOLOv5:
         return predict
 
     def train_transforms(self) -> "Sequence[transforms.Transform]":
-        """Resize and pad, and mirror."""
-        return [*self.eval_transforms(), transforms.HorizontalFlip(self.settings.fliplr)]
+        """Mosaic, random affine map, colours and flips, as release 6 orders them."""
+        s, size = self.settings, (self.size.height, self.size.width)
+        return [
+            transforms.Mosaic(*size, s.mosaic),
+            transforms.RandomAffine(*size, s.degrees, s.translate, s.scale, s.shear),
+            transforms.HSVJitter(s.hsv_h, s.hsv_s, s.hsv_v),
+            transforms.VerticalFlip(s.flipud),
+            transforms.HorizontalFlip(s.fliplr),
+        ]
 
     def eval_transforms(self) -> "Sequence[transforms.Transform]":
-        """Resize and pad."""
-        return [transforms.ResizeAndPad(self.size.height, self.size.width)]
+        """Resize and pad on both sides."""
+        return [transforms.Letterbox(self.size.height, self.size.width)]
 
     def map_pretrained(self, name: str) -> Optional[str]:
-        """A checkpoint of this detector alone fills it."""
-        return name
+        """Map names of this network, of the published YOLOv5 in PyTorch and of mindyolo's YOLOv5."""
+        return map_pretrained(MINDYOLO_BLOCK.sub(r".cv\1.", name))

@@ -8,12 +8,9 @@ from typing import List, Tuple
 from mindspore import Tensor, nn
 
 from yolo.layers import C3, SPPF, Concat, Conv, Detect, Upsample
-from yolo.settings import LAYERS, STRIDES, Settings
+from yolo.settings import CUTS, LAYERS, STRIDES, Settings
 
 Outputs = Tuple[Tensor, Tensor, Tensor]
-CUTS = (1, 2, 3, 4, 5)
-"""Layers after which one tensor is all that the rest of the network needs: concatenations read layers 4 and 6."""
-
 # Layer: kind, where its input comes from (-1: the layer before), channels and depth of variant l.
 SPECIFICATION: Tuple[Tuple[str, Tuple[int, ...], int, int], ...] = (
     ("stem", (-1,), 64, 0),  # 0, stride 2
@@ -65,7 +62,7 @@ def build_layers(settings: Settings, num_classes: int) -> List[nn.Cell]:
         outputs = scaled_channels(full_channels, width_multiple) if full_channels else inputs
         depth = scaled_depth(full_depth, depth_multiple)
         if kind == "stem":
-            layers.append(Conv(inputs, outputs, 6, 2, 2))
+            layers.append(Conv(inputs, outputs, 6, 2, stem=True))
         elif kind == "conv":
             layers.append(Conv(inputs, outputs, 3, 2))
         elif kind == "pointwise":
@@ -81,6 +78,12 @@ def build_layers(settings: Settings, num_classes: int) -> List[nn.Cell]:
     return layers
 
 
+def check_cut(cut: int) -> None:
+    """Refuse a cut at which one tensor is not enough."""
+    if cut not in CUTS:
+        raise ValueError(f"cut: expected one of {CUTS}")
+
+
 class YOLOv5Network(nn.Cell):
     """The parameters, named ``model.{layer}.…``; construct gives the raw output of the three levels."""
 
@@ -90,6 +93,9 @@ class YOLOv5Network(nn.Cell):
         for layer in list(self.model)[: settings.freeze]:
             for parameter in layer.get_parameters():
                 parameter.requires_grad = False
+            for _, cell in layer.cells_and_names():
+                if isinstance(cell, nn.BatchNorm2d):
+                    cell.use_batch_statistics = False
 
     def construct(self, image: Tensor) -> Outputs:
         """From uint8 RGB (N, H, W, 3), H and W multiples of 32, to three float32 (N, A * (5 + classes), h, w).
@@ -99,14 +105,16 @@ class YOLOv5Network(nn.Cell):
         return self.forward_from(self.forward_to(image, 1), 1)
 
     def forward_to(self, image: Tensor, cut: int) -> Tensor:
-        """Return the output of layer ``cut`` - 1, one of CUTS."""
-        x = (image.astype("float32") * (1 / 255)).transpose(0, 3, 1, 2)
+        """Return the output of layer ``cut`` - 1; ``cut`` is one of CUTS."""
+        check_cut(cut)
+        x = image
         for layer in range(cut):
             x = self.model[layer](x)
         return x
 
     def forward_from(self, tensor: Tensor, cut: int) -> Outputs:
         """Return the levels' outputs from that of layer ``cut`` - 1."""
+        check_cut(cut)
         outputs = (tensor,) * cut  # of layers 0 to cut - 1, of which the last alone is read
         for layer in range(cut, LAYERS):
             sources = SPECIFICATION[layer][1]

@@ -20,6 +20,8 @@ STRIDES = (8, 16, 32)
 """Pixels of the network's input per position, of the three levels."""
 LAYERS = 24
 """Layers before the head."""
+CUTS = (1, 2, 3, 4, 5)
+"""Numbers of first layers whose last output is all that the others need: concatenations read layers 4 and 6."""
 
 
 @dataclass(frozen=True)

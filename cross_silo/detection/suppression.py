@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Tuple
+from typing import List, Optional, Tuple
 
 import numpy as np
 
 
-def suppress(boxes: np.ndarray, iou_thr: float) -> np.ndarray:
-    """Return the rows, ascending, that greedy suppression keeps of boxes (K, 4), best first."""
-    kept = []
+def suppress(boxes: np.ndarray, iou_thr: float, most: Optional[int] = None) -> np.ndarray:
+    """Return the rows, ascending, that greedy suppression keeps of boxes (K, 4), best first; the first ``most``."""
+    kept: List[int] = []
     x1, y1, x2, y2 = np.ascontiguousarray(boxes.T)
     area = (x2 - x1) * (y2 - y1)
     rest = np.arange(len(boxes))
-    while rest.size:
+    while rest.size and len(kept) != most:
         best, rest = rest[0], rest[1:]
         kept.append(best)
         w = np.minimum(x2[best], x2[rest]) - np.maximum(x1[best], x1[rest])
@@ -24,25 +24,33 @@ def suppress(boxes: np.ndarray, iou_thr: float) -> np.ndarray:
 
 
 def detections(
-    scores: np.ndarray, boxes: np.ndarray, score_thr: float, iou_thr: float, most: int
+    scores: np.ndarray,
+    boxes: np.ndarray,
+    score_thr: float,
+    iou_thr: float,
+    most: int,
+    candidates: Optional[int] = None,
 ) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return an image's detections.
 
     Args:
         scores: float32 (R, classes), background not among them.
-        boxes: float32 (R, classes, 4), x1, y1, x2, y2 in pixels.
+        boxes: float32 (R, classes, 4), or (R, 4) where the classes share them; x1, y1, x2, y2 in pixels.
         score_thr: least score.
         iou_thr: IoU above which the worse of two detections of a class goes.
         most: detections returned.
+        candidates: how many of the best scores enter suppression; None: all.
 
     Returns:
         boxes float32 (k, 4), scores float32 (k,) falling, class indices int32 (k,).
     """
-    row, label = np.nonzero((scores > score_thr) & (boxes[..., 2:] > boxes[..., :2]).all(-1))
-    order = np.argsort(-scores[row, label], kind="stable")
-    row, label = row[order], label[order]
-    found = boxes[row, label]
+    row, label = np.nonzero(scores > score_thr)
+    score, found = scores[row, label], boxes[row] if boxes.ndim == 2 else boxes[row, label]
+    has_area = (found[:, 2:] > found[:, :2]).all(1)
+    label, score, found = label[has_area], score[has_area], found[has_area]
+    order = np.argsort(-score, kind="stable")[:candidates]
+    label, score, found = label[order], score[order], found[order]
     # Classes are shifted apart so that one pass suppresses all of them.
-    shift = label[:, None].astype(np.float64) * (found.max() + 1 if len(found) else 0)
-    keep = suppress(found + shift, iou_thr)[:most]
-    return found[keep], scores[row, label][keep], label[keep].astype(np.int32)
+    extent = float(found.max()) - float(found.min()) + 1 if len(found) else 0.0
+    keep = suppress(found + label[:, None] * extent, iou_thr, most)
+    return found[keep], score[keep], label[keep].astype(np.int32)
