@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
+import faster_rcnn.settings
+import yolo.settings
 from cross_silo.config.federated import FederatedConfig
 from cross_silo.config.model import ModelConfig
-from faster_rcnn.settings import Settings
 
 DOC = Path(__file__).resolve().parents[2] / "docs" / "configuration.md"
+CLASSES = (FederatedConfig, ModelConfig, faster_rcnn.settings.Settings, yolo.settings.Settings)
 
 
 def docstrings(cls):
@@ -41,7 +43,7 @@ def rows(cls, prefix=""):
     return own + sections
 
 
-@pytest.mark.parametrize("cls", [FederatedConfig, ModelConfig, Settings])
+@pytest.mark.parametrize("cls", CLASSES)
 def test_every_key_stands_in_the_document(cls):
     lines = set(DOC.read_text(encoding="utf-8").splitlines())
     missing = [row for row in rows(cls) if row not in lines]
@@ -49,6 +51,6 @@ def test_every_key_stands_in_the_document(cls):
 
 
 def test_the_document_has_no_other_keys():
-    known = {row for cls in (FederatedConfig, ModelConfig, Settings) for row in rows(cls)}
+    known = {row for cls in CLASSES for row in rows(cls)}
     found = [line for line in DOC.read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
     assert [line for line in found if line not in known] == []
