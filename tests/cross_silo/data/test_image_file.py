@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cross_silo.data.image_file import BadImageError, check_image, decode_image
+from cross_silo.data.image_file import BadImageError, check_image, decode_image, decode_resized
 
 
 def encode(mode="RGB", size=(31, 17), kind="JPEG", **options):
@@ -83,3 +83,41 @@ def test_damaged_pixels_are_found_by_decoding_alone():
     with pytest.raises(BadImageError) as caught:
         decode_image(bytes(data))
     assert caught.value.reason == "pixels"
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+@pytest.mark.parametrize("divisor", [1.0, 1.3, 2.0, 2.3, 4.0, 7.9, 8.0, 11.0])
+@pytest.mark.parametrize("size", [(201, 160), (160, 203), (192, 176)])
+def test_pixels_are_where_the_scale_says(kind, divisor, size):
+    """Brightness rises, or falls, by 0.613 a pixel along x and y, so that it tells where a pixel comes from."""
+    height, width = size
+    target = (round(height / divisor), round(width / divisor))
+    noise = np.random.default_rng(0).uniform(-8, 8, size)  # else a smooth image's rounding is a shift, too
+    errors = []
+    for slope, start in ((0.613, 10), (-0.613, 245)):
+        y, x = np.mgrid[:height, :width] + 0.5
+        buffer = io.BytesIO()
+        Image.fromarray(np.rint(slope * (x + y) + start + noise).astype(np.uint8)).save(buffer, kind, quality=98)
+        pixels, scale = decode_resized(buffer.getvalue(), lambda *found: target if found == size else None)
+        assert pixels.shape == (*target, 3)
+        assert (scale[0] * height, scale[1] * width) == pytest.approx(target)
+        y, x = np.mgrid[: target[0], : target[1]] + 0.5
+        expected = slope * (x / scale[1] + y / scale[0]) + start
+        errors.append((pixels[..., 0] - expected)[1:-1, 1:-1])  # filters end at the border
+    shift = (errors[0].mean() - errors[1].mean()) / 2 / 0.613 / divisor  # in x and y together; noise cancels out
+    assert abs(shift) < 0.1
+
+
+@pytest.mark.parametrize("data", [encode("L"), encode("CMYK"), encode("P", kind="PNG"), encode(progressive=True)])
+def test_any_colour_mode_is_resized(data):
+    pixels, scale = decode_resized(data, lambda height, width: (8, 15))
+    assert (pixels.shape, pixels.dtype) == ((8, 15, 3), np.uint8)
+    assert scale == pytest.approx((8 / 17, 15 / 31))
+    full = decode_image(data).astype(float)
+    np.testing.assert_allclose(pixels.mean((0, 1)), full[:16, :30].mean((0, 1)), atol=12)
+
+
+def test_damaged_pixels_are_found_when_resizing():
+    data = encode(size=(64, 64))
+    with pytest.raises(BadImageError, match="cannot be decoded"):
+        decode_resized(data[: len(data) // 2], lambda height, width: (16, 16))
