@@ -42,8 +42,8 @@ class Targets(nn.Cell):
         Returns:
             matched: bool (levels, anchors, 3 candidates, P).
             cell: int32 (levels, 1, 3, P), row * columns + column; of no meaning where not matched.
-            box: centre x and y (levels, 1, 3, P) from the cell's corner, -0.5 to 1.5, width and height
-                (levels, 1, 1, P), in cells; ordinary numbers where not matched.
+            box: centre x and y from the cell's corner, -0.5 to 1.5, width and height, in cells; each of the shape of
+                ``matched``, and ordinary numbers where not matched.
         """
         x1, y1, x2, y2 = (boxes[:, :, i].reshape(1, -1) for i in range(4))
         x, y = (x1 + x2) / 2 / self.stride, (y1 + y2) / 2 / self.stride  # (levels, P)
@@ -68,6 +68,8 @@ class Targets(nn.Cell):
 
         x, y = ops.expand_dims(x, 1) - columns, ops.expand_dims(y, 1) - rows
         box = (ops.expand_dims(x, 1), ops.expand_dims(y, 1), width[:, None, None], height[:, None, None])
+        # Each a whole copy: on a CPU the minimum of unlike shapes takes 40 times that of like ones.
+        box = tuple(ops.broadcast_to(value, matched.shape) for value in box)
         return matched, ops.expand_dims(cell, 1), box
 
     def neighbour(self, centre: Tensor, count: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
