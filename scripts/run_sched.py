@@ -23,7 +23,7 @@ def parse(argv: Optional[List[str]] = None) -> argparse.Namespace:
 def main(argv: Optional[List[str]] = None) -> int:
     """Run the command."""
     arguments = parse(argv)
-    config = load_federated(arguments.yaml_config)
+    config = load_federated(arguments.yaml_config, arguments.auth_dir)
     job = make_job(config, arguments)
     plan = SchedulerPlan(arguments.yaml_config, arguments.scheduler_manage_address, job.run_dir)
     role = find_engine(config, arguments.yaml_config).scheduler_role(plan, config)

@@ -30,7 +30,7 @@ def parse(argv: Optional[List[str]] = None) -> argparse.Namespace:
 def main(argv: Optional[List[str]] = None) -> int:
     """Run the command."""
     arguments = parse(argv)
-    config = load_federated(arguments.yaml_config)
+    config = load_federated(arguments.yaml_config, arguments.auth_dir)
     engine = find_engine(config, arguments.yaml_config, arguments.engine)
     job = make_job(config, arguments)
     plan = ServerPlan(

@@ -35,13 +35,14 @@ def parse(argv: Optional[List[str]] = None) -> argparse.Namespace:
 def main(argv: Optional[List[str]] = None) -> int:
     """Run the command."""
     arguments = parse(argv)
-    job = make_job(load_federated(arguments.yaml_config), arguments)
+    job = make_job(load_federated(arguments.yaml_config, arguments.auth_dir), arguments)
     plan = WorkerPlan(
         yaml_config=arguments.yaml_config,
         config=arguments.config,
         dataset_path=arguments.dataset_path,
         http_server_address=arguments.http_server_address,
         run_dir=job.run_dir,
+        auth_dir=arguments.auth_dir,
         count=arguments.local_worker_num,
         first=arguments.first_worker_index,
         silo=arguments.silo,

@@ -50,13 +50,14 @@ def main(argv: Optional[List[str]] = None) -> int:
     """Run the command."""
     arguments = parse(argv)
     check_devices(arguments)
-    job = make_job(load_federated(arguments.yaml_config), arguments)
+    job = make_job(load_federated(arguments.yaml_config, arguments.auth_dir), arguments)
     plan = WorkerPlan(
         yaml_config=arguments.yaml_config,
         config=arguments.config,
         dataset_path=arguments.dataset_path,
         http_server_address=arguments.http_server_address,
         run_dir=job.run_dir,
+        auth_dir=arguments.auth_dir,
     )
     roles = [dataclasses.replace(role, log=LOG) for role in worker_roles(plan)]
     return start_roles(job, roles, arguments.foreground)

@@ -10,12 +10,15 @@ from cross_silo.aggregation.job import Job
 from cross_silo.aggregation.leases import LeaseRefusedError
 from cross_silo.aggregation.rounds import ENDED
 from cross_silo.protocol.http_service import HttpError, Request, Response, Route, json_response
+from cross_silo.protocol.limits import RateLimit
 
 MAX_TEXT = 128
 MAX_DETAIL = 2000
 PROGRESS = ("phase", "iteration", "epoch", "step", "loss")
 """What a heartbeat tells of the worker, shown at /job."""
 
+LEASES = (5.0, 50)
+"""Attempts to get a silo's lease: a second, and at once."""
 METRICS = ("AP", "AP50", "AP75")
 """What a silo tells of a model on its own validation set."""
 
@@ -26,6 +29,7 @@ class JobRoutes:
     def __init__(self, aggregator: Aggregator, job: Job) -> None:
         self._aggregator = aggregator
         self._job = job
+        self._leases = RateLimit(*LEASES)
 
     def routes(self) -> Dict[Tuple[str, str], Route]:
         """Return what serves which path."""
@@ -77,7 +81,9 @@ class JobRoutes:
     def lease(self, request: Request) -> Response:
         """Grant a silo to a worker with the job's model."""
         content = request.json()
-        silo, worker = _text(content, "silo"), _text(content, "worker")
+        silo, worker = _whose(request, content)
+        if not self._leases.allow(silo):
+            raise HttpError(429, f"silo {silo!r} asks for its lease too often")
         samples = content.get("samples")
         if type(samples) is not int or not 0 < samples < 2**31:
             raise HttpError(400, f"samples is {samples!r:.60}, expected 1 to {2**31 - 1}")
@@ -94,7 +100,7 @@ class JobRoutes:
     def heartbeat(self, request: Request) -> Response:
         """Renew a lease and tell where the job stands."""
         content = request.json()
-        silo, worker = _text(content, "silo"), _text(content, "worker")
+        silo, worker = _whose(request, content)
         if content.get("fingerprint"):
             self._check_fingerprint(_text(content, "fingerprint"))
         try:
@@ -114,7 +120,7 @@ class JobRoutes:
     def report(self, request: Request) -> Response:
         """Note that a worker cannot push its update."""
         content = request.json()
-        silo, worker, kind = _text(content, "silo"), _text(content, "worker"), _text(content, "kind")
+        (silo, worker), kind = _whose(request, content), _text(content, "kind")
         rounds = self._aggregator.rounds
         iteration, attempt = content.get("iteration"), content.get("attempt", rounds.attempt)
         if type(iteration) is not int or type(attempt) is not int:
@@ -125,7 +131,7 @@ class JobRoutes:
     def measured(self, request: Request) -> Response:
         """Note what a global model reached on a silo's own validation set."""
         content = request.json()
-        silo, worker = _text(content, "silo"), _text(content, "worker")
+        silo, worker = _whose(request, content)
         instance, round, metrics = _text(content, "instance"), content.get("round"), content.get("metrics")
         if type(round) is not int:
             raise HttpError(400, f"round is {round!r:.60}, expected a whole number")
@@ -141,7 +147,7 @@ class JobRoutes:
     def release(self, request: Request) -> Response:
         """Take a lease back."""
         content = request.json()
-        return json_response({"released": self._aggregator.release(_text(content, "silo"), _text(content, "worker"))})
+        return json_response({"released": self._aggregator.release(*_whose(request, content))})
 
     def _check_fingerprint(self, fingerprint: str) -> None:
         expected = self._job.info.fingerprint
@@ -170,6 +176,13 @@ def _text(content: Mapping[str, Any], name: str) -> str:
     if not isinstance(value, str) or not 0 < len(value) <= MAX_TEXT or not value.isprintable():
         raise HttpError(400, f"{name} is {value!r:.60}, expected 1 to {MAX_TEXT} printable characters")
     return value
+
+
+def _whose(request: Request, content: Mapping[str, Any]) -> Tuple[str, str]:
+    """Return silo and worker in whose name a request is made, if it may be. Raises HttpError."""
+    silo = _text(content, "silo")
+    request.check_silo(silo)
+    return silo, _text(content, "worker")
 
 
 def _one_line(text: str) -> str:

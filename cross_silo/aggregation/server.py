@@ -28,12 +28,14 @@ from cross_silo.aggregation.rounds import ENDED, ENDED_FAILED, IDLE, Rounds
 from cross_silo.aggregation.service import EngineRoutes
 from cross_silo.aggregation.uploads import UploadPool
 from cross_silo.checkpoint import CheckpointInfo
-from cross_silo.config.federated import FederatedConfig, load_federated, require_loopback
+from cross_silo.config.auth import OPERATOR, SERVER, SILO
+from cross_silo.config.federated import FederatedConfig, load_federated, require_protected
 from cross_silo.coordination import JobStore, connect
 from cross_silo.errors import UserError, run_main
 from cross_silo.launch import logs
 from cross_silo.launch.proc import is_alive, start_time
 from cross_silo.launch.ready import write_ready
+from cross_silo.protocol.access import Access
 from cross_silo.protocol.http_service import HttpService
 from cross_silo.protocol.layout import largest_message
 from cross_silo.report.summary import write_summary
@@ -50,8 +52,9 @@ class Server:
     def __init__(self, arguments: argparse.Namespace, config: FederatedConfig) -> None:
         """Connect to Redis, read the model and take the address. Raises UserError."""
         self._run_dir: Path = arguments.run_dir
-        require_loopback(arguments.tcp_server_ip, "--tcp_server_ip")
-        client = connect(config.distributed_cache.address, start_embedded=True, user=ROLE_NAME)
+        require_protected(arguments.tcp_server_ip, "--tcp_server_ip", config)
+        access = Access(config, SERVER, (SILO,), also={"/job": (OPERATOR,)})
+        client = connect(config.distributed_cache, start_embedded=True, user=ROLE_NAME)
         jobs = JobStore(client, config.fl_name)
         refuse_second_server(jobs.members(ROLE), config.fl_name)
         weights, info = find_model(
@@ -72,7 +75,7 @@ class Server:
         pool = UploadPool(config.round.max_uploads, largest_message(self.job.sizes))
         routes = EngineRoutes(self.aggregator, self.job, pool).routes()
         routes.update(JobRoutes(self.aggregator, self.job).routes())
-        self._service = HttpService(arguments.http_server_address, "--http_server_address", routes)
+        self._service = HttpService(arguments.http_server_address, "--http_server_address", routes, access)
         metrics_file = self._run_dir / ROLE_NAME / config.summary.metrics_file
         self._journal = Journal(self._store, metrics_file, lambda: write_summary(self._run_dir, jobs))
         self._keeper = Keeper(

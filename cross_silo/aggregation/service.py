@@ -13,11 +13,14 @@ from cross_silo.aggregation.participant import Answer
 from cross_silo.aggregation.uploads import InvalidUpdateError, UploadPool, check_update, receive
 from cross_silo.protocol import headers
 from cross_silo.protocol.http_service import HttpError, Request, Response, Route, text_response
+from cross_silo.protocol.limits import OneAtATime, RateLimit
 from cross_silo.protocol.messages import Message, decode, encode
 from cross_silo.protocol.schema import DISABLED, NOT_READY, REQUEST_ERROR, SAFEMODE
 from cross_silo.protocol.verifier import InvalidMessageError, Limits
 
 MAX_NAME = 128
+JOINS = (50.0, 200)
+"""Attempts of a silo to join: a second, and at once."""
 MAX_ATTEMPT = 2**31 - 1
 STATS = ("steps", "train_seconds", "loss")
 
@@ -31,6 +34,8 @@ class EngineRoutes:
         self._job = job
         self._pool = pool
         tensors = len(job.sizes)
+        self._joins = RateLimit(*JOINS)
+        self._uploading = OneAtATime()
         self._limits = Limits(tables=tensors + 64, strings=2 * tensors + 64)
 
     def routes(self) -> Dict[Tuple[str, str], Route]:
@@ -53,6 +58,9 @@ class EngineRoutes:
         silo = message["fl_id"]
         if silo is None or message["fl_name"] is None or message["timestamp"] is None:
             return text_response("Verify flatbuffers schema failed for RequestFLJob.", self._headers())
+        request.check_silo(silo)
+        if not self._joins.allow(silo):
+            raise HttpError(429, f"silo {silo[:MAX_NAME]!r} asks to join too often")
         if not self._aggregator.running:
             return text_response(DISABLED, self._headers())
         problem = self._problem_with(silo)
@@ -102,13 +110,21 @@ class EngineRoutes:
         """Answer updateModel: one silo's update, received once, checked, then added to the sum."""
         if request.length > self._pool.size:
             raise HttpError(413, f"an update of {request.length} bytes, expected at most {self._pool.size}")
-        seconds = self._job.config.round.update_model_time_window / 1000
-        with self._pool.buffer(seconds) as buffer:
-            view = buffer[: request.length]
-            finite = receive(request, view, max(seconds, 60.0))
-            if not self._aggregator.running:
-                return text_response(DISABLED, self._headers())
-            return self._pushed(self._push(request, view, finite))
+        with self._uploading.hold(self._uploader(request)) as alone:
+            if not alone:
+                raise HttpError(503, "an upload of this silo is under way")
+            seconds = self._job.config.round.update_model_time_window / 1000
+            with self._pool.buffer(seconds) as buffer:
+                view = buffer[: request.length]
+                finite = receive(request, view, max(seconds, 60.0))
+                if not self._aggregator.running:
+                    return text_response(DISABLED, self._headers())
+                return self._pushed(self._push(request, view, finite))
+
+    @staticmethod
+    def _uploader(request: Request) -> str:
+        """Return who uploads: the silo where it is known before the body, else the worker that it says it is."""
+        return request.identity.name if request.identity is not None else request.header(headers.WORKER) or ""
 
     def _push(self, request: Request, view: memoryview, finite: bool) -> Answer:
         try:
@@ -118,6 +134,7 @@ class EngineRoutes:
         if any(message[name] is None for name in ("fl_id", "timestamp", "feature_map")):
             return Answer(REQUEST_ERROR, "Verify flatbuffers schema failed for RequestUpdateModel.")
         silo, iteration, worker = message["fl_id"], message["iteration"], request.header(headers.WORKER) or ""
+        request.check_silo(silo)
         attempt = _attempt(request)
         answer = self._aggregator.may_push(silo, worker, iteration, attempt)
         if not answer.ok:

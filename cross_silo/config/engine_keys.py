@@ -43,6 +43,9 @@ def take_out(values: Mapping[str, Any], where: str) -> Tuple[Dict[str, Any], Lis
     """
     rest: Dict[str, Any] = {}
     not_read: List[str] = []
+    if values.get("enable_ssl") is True and values.get("ssl"):
+        key = next(iter(values["ssl"]))
+        raise UserError(f"{where}: ssl.{key} is not read by engine native; its certificates are those in auth.dir")
     for section, content in values.items():
         if not isinstance(content, dict):
             rest[section] = content

@@ -6,15 +6,18 @@ import ipaddress
 import os
 import re
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Tuple, Union
 
+from cross_silo.config.auth import Auth, check_enrolled
 from cross_silo.config.engine_keys import take_out
 from cross_silo.config.participation import AggregationTrigger, Participation, required_updates
 from cross_silo.config.schema import build, read_yaml, require
 from cross_silo.errors import UserError
 
 ENGINES = ("native",)
+AUTH_DIR = "CROSS_SILO_AUTH_DIR"
+"""Environment variable in place of auth.dir; a silo's directory is where that silo keeps it."""
 MAX_MODEL_BYTES = 2**31 - 1
 """A model travels in one FlatBuffers message, whose offsets are signed 32-bit."""
 
@@ -27,10 +30,26 @@ class DistributedCache:
     """host:port. On loopback, an embedded Redis is started if nothing listens there."""
     type: str = "redis"
     """Only redis."""
+    user: str = ""
+    """ACL user; the password is taken from the environment variable CROSS_SILO_REDIS_PASSWORD."""
+    cacert_filename: str = ""
+    """Authorities of Redis's certificate (PEM); where it is set, the connection is TLS."""
+    cert_filename: str = ""
+    """Certificate shown to Redis (PEM), where it asks for one."""
+    private_key_filename: str = ""
+    """Private key of cert_filename (PEM)."""
 
     def __post_init__(self) -> None:
         require(self.type == "redis", f"type is {self.type!r}, expected redis")
         split_address(self.address, "address", ValueError)
+        require(
+            bool(self.cert_filename) == bool(self.private_key_filename),
+            "cert_filename and private_key_filename are set together or not at all",
+        )
+        require(
+            bool(self.cacert_filename) or not self.cert_filename,
+            "cert_filename is set without cacert_filename; expected the authorities of Redis's certificate too",
+        )
 
 
 @dataclass(frozen=True)
@@ -181,13 +200,14 @@ class FederatedConfig:
     server_mode: str = "CLOUD_TRAINING"
     """Only CLOUD_TRAINING."""
     enable_ssl: bool = False
-    """Only false."""
+    """TLS on the server and the management REST; auth.mode mtls has it in any case."""
     engine: str = "native"
     """Which aggregator serves the job."""
     silos: Union[int, Tuple[str, ...]] = 0
     """Silos that may take part: a number, or their names. 0: as many as start_fl_job_threshold."""
     lease: float = 15.0
     """Seconds without a heartbeat after which a silo's worker counts as dead."""
+    auth: Auth = field(default_factory=Auth)
     distributed_cache: DistributedCache = field(default_factory=DistributedCache)
     round: Round = field(default_factory=Round)
     aggregation: Aggregation = field(default_factory=Aggregation)
@@ -209,11 +229,11 @@ class FederatedConfig:
             self.server_mode == "CLOUD_TRAINING",
             f"server_mode is {self.server_mode!r}, expected CLOUD_TRAINING",
         )
-        require(not self.enable_ssl, "enable_ssl is true, expected false: TLS is not available")
         require(self.engine in ENGINES, f"engine is {self.engine!r}, expected one of {', '.join(ENGINES)}")
         require(self.lease >= 1, f"lease is {self.lease}, expected at least 1 second")
         names = self.silo_names
         require(len(set(names)) == len(names), "silos names a silo twice")
+        check_enrolled(self.auth, names)
         if self.num_silos < self.round.start_fl_job_threshold:
             raise ValueError(
                 f"round.start_fl_job_threshold is {self.round.start_fl_job_threshold}, "
@@ -227,6 +247,11 @@ class FederatedConfig:
         return self.round.participation(self.aggregation_trigger)
 
     @property
+    def has_tls(self) -> bool:
+        """Whether the server and the management REST speak TLS."""
+        return self.enable_ssl or self.auth.mode == "mtls"
+
+    @property
     def silo_names(self) -> Tuple[str, ...]:
         """Names of the silos that may take part; empty where any name may."""
         return self.silos if isinstance(self.silos, tuple) else ()
@@ -237,15 +262,20 @@ class FederatedConfig:
         return len(self.silo_names) or self.silos or self.round.start_fl_job_threshold  # type: ignore[return-value]
 
 
-def load_federated(path: Union[str, os.PathLike]) -> FederatedConfig:
+def load_federated(path: Union[str, os.PathLike], auth_dir: str = "") -> FederatedConfig:
     """Read and check the federated YAML. Raises UserError naming file and key.
 
     Keys of the mindspore-federated engine that nothing here reads are named on standard error.
+
+    Args:
+        auth_dir: takes the place of auth.dir, as the environment variable CROSS_SILO_AUTH_DIR does.
     """
     values, not_read = take_out(read_yaml(path), str(path))
     if not_read:
         print(f"note: {path}: the native engine does not read {', '.join(not_read)}", file=sys.stderr)
-    return build(FederatedConfig, values, str(path))
+    config = build(FederatedConfig, values, str(path))
+    chosen = auth_dir or os.environ.get(AUTH_DIR, "")
+    return replace(config, auth=replace(config.auth, dir=chosen)) if chosen else config
 
 
 def split_address(address: str, what: str, error: type = UserError) -> Tuple[str, int]:
@@ -267,7 +297,12 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def require_loopback(host: str, what: str) -> None:
-    """Refuse an address that other machines reach, since nothing authenticates them."""
-    if not is_loopback(host):
-        raise UserError(f"{what} is {host!r}, expected a loopback address (127.0.0.1): requests are not authenticated")
+def require_protected(host: str, what: str, config: FederatedConfig) -> None:
+    """Refuse an address that other machines reach, where ``config`` does not protect it. Raises UserError."""
+    if is_loopback(host):
+        return
+    found = f"{what} is {host!r}, which other machines reach"
+    if config.auth.mode == "none":
+        raise UserError(f"{found}, but auth.mode is none; expected mtls or token, or a loopback address (127.0.0.1)")
+    if not config.has_tls:
+        raise UserError(f"{found}, but tokens would travel in the clear; expected enable_ssl: true or auth.mode: mtls")

@@ -20,7 +20,7 @@ from typing import Any, Dict, List, Mapping, Optional, Set
 import redis
 
 from cross_silo.config.federated import is_loopback
-from cross_silo.coordination.client import make_client
+from cross_silo.coordination.client import make_client, password
 from cross_silo.errors import UserError
 from cross_silo.launch.lock import file_lock
 from cross_silo.launch.proc import end_processes, is_alive, start_time
@@ -38,6 +38,13 @@ _leaving: Set[Path] = set()  # directories of those that this process leaves at 
 
 def _alive(record: Optional[Mapping[str, Any]]) -> bool:
     return record is not None and is_alive(record.get("pid", 0), record.get("start_time", 0))
+
+
+def _tell(process: subprocess.Popen, secret: str) -> None:
+    """Give a starting redis-server the password that its clients must have, if any."""
+    quoted = secret.replace("\\", "\\\\").replace('"', '\\"')
+    with contextlib.suppress(BrokenPipeError), process.stdin as settings:  # type: ignore[union-attr]
+        settings.write(f'requirepass "{quoted}"\n'.encode() if secret else b"")
 
 
 def find_binary() -> str:
@@ -146,10 +153,11 @@ class EmbeddedRedis:
         return True
 
     def _start(self) -> None:
+        secret = password()
         log = self.directory / "redis.log"
         log.unlink(missing_ok=True)
         settings = {"port": self.port, "bind": self.host, "dir": self.directory, "save": "", "appendonly": "no"}
-        command: List[str] = [find_binary()]
+        command: List[str] = [find_binary(), "-"]  # more settings come by standard input, where nobody else sees them
         for key, value in settings.items():
             command += [f"--{key}", str(value)]
         for name in DANGEROUS:
@@ -157,7 +165,7 @@ class EmbeddedRedis:
         with open(log, "ab") as output:
             process = subprocess.Popen(
                 command,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=output,
                 cwd=self.directory,
@@ -165,6 +173,7 @@ class EmbeddedRedis:
                 start_new_session=True,
             )
         _started.append(process)
+        _tell(process, secret)
         deadline = time.monotonic() + START_SECONDS
         while not self._answers_as(process.pid):
             if process.poll() is not None or time.monotonic() > deadline:

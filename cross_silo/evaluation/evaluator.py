@@ -72,7 +72,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     model = load_model(arguments.config)
     dataset = read_coco(settings.annotations)
     address = federated.distributed_cache.address
-    store = JobStore(connect(address, start_embedded=False, user=ROLE), federated.fl_name)
+    store = JobStore(connect(federated.distributed_cache, start_embedded=False, user=ROLE), federated.fl_name)
     role_dir = arguments.run_dir / ROLE
     role_dir.mkdir(parents=True, exist_ok=True)
     with Beat(store, ROLE) as beat:  # from now on: the server keeps for a live evaluator what it has not seen

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Union
 
-from cross_silo.config.federated import FederatedConfig, require_loopback, split_address
+from cross_silo.config.federated import FederatedConfig, require_protected, split_address
 from cross_silo.errors import UserError
 from cross_silo.launch.role import Job
 
@@ -17,6 +17,9 @@ def make_parser(description: str) -> argparse.ArgumentParser:
         description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--run_dir", type=Path, help="where roles write; runs/{fl_name} if not given")
+    parser.add_argument(
+        "--auth_dir", default="", help="certificates, keys and tokens; the YAML's auth.dir if not given"
+    )
     parser.add_argument("--foreground", action="store_true", help="stay until the roles end (containers, systemd)")
     return parser
 
@@ -47,7 +50,7 @@ def yes_or_no(text: str) -> bool:
 def make_job(config: FederatedConfig, arguments: argparse.Namespace) -> Job:
     """Return the job of ``config`` with the run directory of the command line."""
     run_dir = arguments.run_dir or Path("runs") / config.fl_name
-    return Job(config.fl_name, config.distributed_cache.address, run_dir.resolve())
+    return Job(config.fl_name, config.distributed_cache.address, run_dir.resolve(), config.auth.dir)
 
 
 def check_file(path: Union[str, Path], what: str) -> None:
@@ -56,6 +59,6 @@ def check_file(path: Union[str, Path], what: str) -> None:
         raise UserError(f"{what} is {path}: {'not a file' if Path(path).exists() else 'no such file'}")
 
 
-def check_address(address: str, what: str) -> None:
-    """Refuse what is no host:port, or not of this machine. Raises UserError naming ``what``."""
-    require_loopback(split_address(address, what)[0], what)
+def check_address(address: str, what: str, config: FederatedConfig) -> None:
+    """Refuse what is no host:port, or what ``config`` leaves unprotected. Raises UserError naming ``what``."""
+    require_protected(split_address(address, what)[0], what, config)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Callable, List, Optional, Sequence, Set, Tuple
 
 import redis
 
-from cross_silo.config.federated import is_loopback, split_address
+from cross_silo.config.federated import DistributedCache, is_loopback, split_address
 from cross_silo.coordination import JobStore, connect, job_names
 from cross_silo.coordination.embedded import EmbeddedRedis
 from cross_silo.coordination.store import ROLES
@@ -33,6 +33,8 @@ class Target:
     """host:port; empty: that of the roles found in ``run_dir``."""
     fl_name: str = ""
     run_dir: Optional[Path] = None
+    settings: DistributedCache = DistributedCache()
+    """ACL user and TLS of Redis."""
 
     @property
     def place(self) -> str:
@@ -56,7 +58,7 @@ def finish(target: Target, say: Callable[[str], None] = print) -> None:
         say(f"nothing{of_job} runs {target.place}")
     else:
         mine = [role for role in everything if role.fl_name == fl_name and role.redis == address]
-        _end_job(fl_name, address, mine, say)
+        _end_job(fl_name, address, mine, say, target.settings)
     if embedded is not None and redis_pid is not None:
         _end_redis(embedded, redis_pid, say)
 
@@ -69,7 +71,7 @@ def choose(here: Sequence[Running], target: Target) -> Tuple[Optional[str], str]
     """
     found: Set[Tuple[str, str]] = {(role.fl_name, role.redis) for role in here}
     if target.redis and not target.run_dir:
-        found |= {(name, normal_address(target.redis)) for name in live_jobs(target.redis)}
+        found |= {(name, normal_address(target.redis)) for name in live_jobs(target.redis, target.settings)}
     found = {job for job in found if target.fl_name in ("", job[0])}
     if len(found) > 1:
         names = ", ".join(sorted(name for name, _ in found))
@@ -86,10 +88,10 @@ def recorded_address(run_dir: Optional[Path]) -> str:
     return next((record["redis"] for record in records if record), "")
 
 
-def live_jobs(address: str) -> List[str]:
+def live_jobs(address: str, settings: DistributedCache = DistributedCache()) -> List[str]:  # noqa: B008
     """Return the jobs with live processes of which the Redis at ``address`` knows; none where it is gone."""
     try:
-        client = connect(address, start_embedded=False)
+        client = connect(replace(settings, address=address), start_embedded=False)
         return [name for name in job_names(client) if JobStore(client, name).is_live()]
     except (UserError, redis.RedisError):
         return []
@@ -101,8 +103,10 @@ def _is_there(role: Running, target: Target) -> bool:
     return not target.redis or role.redis == normal_address(target.redis)
 
 
-def _end_job(fl_name: str, address: str, roles: Sequence[Running], say: Callable[[str], None]) -> None:
-    store = _store(address, fl_name)
+def _end_job(
+    fl_name: str, address: str, roles: Sequence[Running], say: Callable[[str], None], settings: DistributedCache
+) -> None:
+    store = _store(replace(settings, address=address), fl_name, say)
     asked = _ask_server(store) if store is not None else False
     if asked:
         cloud = ("scheduler", "server", "evaluator")  # these leave by themselves once the server has stopped the job
@@ -119,10 +123,11 @@ def _end_job(fl_name: str, address: str, roles: Sequence[Running], say: Callable
         say(f"job {fl_name!r} ended")
 
 
-def _store(address: str, fl_name: str) -> Optional[JobStore]:
+def _store(settings: DistributedCache, fl_name: str, say: Callable[[str], None]) -> Optional[JobStore]:
     try:
-        return JobStore(connect(address, start_embedded=False), fl_name)
-    except UserError:
+        return JobStore(connect(settings, start_embedded=False), fl_name)
+    except UserError as error:
+        say(f"Redis is not told: {error}")
         return None
 
 

@@ -54,6 +54,8 @@ class Job:
     redis: str
     """distributed_cache.address"""
     run_dir: Path
+    auth_dir: str = ""
+    """Where its roles find certificates, keys and tokens."""
 
 
 @dataclass(frozen=True)

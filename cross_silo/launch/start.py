@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Dict, List, Sequence
 
-from cross_silo.config.federated import split_address
+from cross_silo.config.federated import AUTH_DIR, split_address
 from cross_silo.errors import UserError
 from cross_silo.launch.ending import end_roles
 from cross_silo.launch.lock import file_lock
@@ -144,7 +144,8 @@ def become(job: Job, role: Role) -> None:
 
 
 def _environment(job: Job, role: Role) -> "dict[str, str]":
-    return {**os.environ, "PYTHONUNBUFFERED": "1", **role.environment, **marks(job, role)}
+    found = {AUTH_DIR: job.auth_dir} if job.auth_dir else {}
+    return {**os.environ, "PYTHONUNBUFFERED": "1", **found, **role.environment, **marks(job, role)}
 
 
 def _spawn(job: Job, role: Role) -> Started:

@@ -14,6 +14,7 @@ from cross_silo.data.manifest import read_manifest
 from cross_silo.errors import UserError
 from cross_silo.launch.arguments import check_address, check_file
 from cross_silo.launch.role import Role
+from cross_silo.protocol.access import credentials
 
 READY_SECONDS = 120.0
 """A worker serves once it holds its silo's lease: MindSpore's import and the network's building come before."""
@@ -39,6 +40,8 @@ class WorkerPlan:
     """COCO json of a silo's own validation set; ``{i}`` stands for the worker's index. Empty: none has one."""
     val_image_dir: str = ""
     """Directory that its file names are relative to; may hold ``{i}`` too."""
+    auth_dir: str = ""
+    """In place of the YAML's auth.dir."""
     threads: Optional[int] = None
     """OpenMP threads a worker; None: the cores shared among the workers, unless the user's environment says."""
 
@@ -52,12 +55,13 @@ def worker_roles(plan: WorkerPlan, module: str = "cross_silo.training.worker") -
     Raises:
         UserError: names the flag, key or file that cannot work.
     """
-    federated = load_federated(plan.yaml_config)
-    check_address(plan.http_server_address, "--http_server_address")
+    federated = load_federated(plan.yaml_config, plan.auth_dir)
+    check_address(plan.http_server_address, "--http_server_address", federated)
     load_model(plan.config)
     if plan.pre_trained:
         check_file(plan.pre_trained, "--pre_trained")
-    check_silos(plan, federated)
+    for silo in check_silos(plan, federated):
+        credentials(federated, silo)
     check_validation(plan)
     if not plan.dataset_path.is_dir():
         raise UserError(f"--dataset_path is {plan.dataset_path}: no such directory")
@@ -87,8 +91,8 @@ def worker_roles(plan: WorkerPlan, module: str = "cross_silo.training.worker") -
     return roles
 
 
-def check_silos(plan: WorkerPlan, federated: FederatedConfig) -> None:
-    """Refuse workers for silos that the job does not know or has no room for. Raises UserError."""
+def check_silos(plan: WorkerPlan, federated: FederatedConfig) -> List[str]:
+    """Return the silos, refusing those that the job does not know or has no room for. Raises UserError."""
     if plan.silo and plan.count != 1:
         raise UserError(f"--silo names one silo, but --local_worker_num is {plan.count}; expected 1")
     if plan.count > federated.num_silos:
@@ -102,6 +106,7 @@ def check_silos(plan: WorkerPlan, federated: FederatedConfig) -> None:
             f"{plan.yaml_config}: silos does not name {', '.join(unknown)}; expected one of "
             f"{', '.join(federated.silo_names)} (--silo, with --local_worker_num 1)"
         )
+    return names
 
 
 def check_validation(plan: WorkerPlan) -> None:

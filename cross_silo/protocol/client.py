@@ -13,6 +13,7 @@ import numpy as np
 from cross_silo.config.federated import split_address
 from cross_silo.errors import UserError
 from cross_silo.protocol import headers
+from cross_silo.protocol.access import Credentials
 from cross_silo.protocol.connection import ReceiveBuffer, Reply, TransportError, exchange
 from cross_silo.protocol.layout import ModelMessage
 from cross_silo.protocol.messages import Message, decode, encode
@@ -61,6 +62,7 @@ class AggregationClient:
         node: str,
         retry: RetryPolicy = RetryPolicy(),  # noqa: B008
         wait_for_server: float = 30.0,
+        shown: Credentials = Credentials(),  # noqa: B008
     ) -> None:
         """Set up; nothing is sent yet.
 
@@ -70,12 +72,14 @@ class AggregationClient:
             node: host:pid, shown to people.
             retry: for calls during the job, as the server may be restarted.
             wait_for_server: seconds that :meth:`job` waits for the server's start.
+            shown: the silo's certificate or token.
         """
         self._host, self._port = split_address(address, "http_server_address")
         self._address = address
         self._silo, self._worker, self._node = silo, worker, node
         self._retrier = Retrier(retry)
         self._wait_for_server = wait_for_server
+        self._shown = shown
         self._receive = ReceiveBuffer()
         self._upload: Optional[ModelMessage] = None
         self._ticket: Optional[Ticket] = None
@@ -294,8 +298,9 @@ class AggregationClient:
         receive: Optional[ReceiveBuffer] = None,
     ) -> Reply:
         told = {headers.WORKER: self._worker, **more} if self._worker else dict(more)
-        reply = exchange(self._host, self._port, path, body, told, timeout, receive)
-        if reply.status == 503:
+        told.update(self._shown.headers())
+        reply = exchange(self._host, self._port, path, body, told, timeout, receive, self._shown.context)
+        if reply.status in (429, 503):
             raise TransportError("the server is busy")
         with self._counting:
             self.bytes_up += len(body or b"")

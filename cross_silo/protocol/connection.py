@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import http.client
 import socket
+import ssl
 from dataclasses import dataclass
 from typing import Mapping, Optional, Union
 
+from cross_silo.errors import UserError
 from cross_silo.protocol.layout import aligned_bytes
 from cross_silo.protocol.schema import MAX_MESSAGE_BYTES
 
@@ -52,17 +54,23 @@ def exchange(
     headers: Mapping[str, str],
     timeout: float,
     receive: Optional[ReceiveBuffer] = None,
+    context: Optional[ssl.SSLContext] = None,
 ) -> Reply:
     """Send one request (GET without a body, else POST) and return its reply.
 
     Args:
         timeout: seconds of silence after which the server counts as gone.
         receive: where a large reply goes; without it a large reply is an error.
+        context: for TLS.
 
     Raises:
         TransportError: there was no complete reply.
+        UserError: one side does not accept the other's certificate, or does not speak TLS.
     """
-    connection = http.client.HTTPConnection(host, port, timeout=timeout)
+    if context is None:
+        connection = http.client.HTTPConnection(host, port, timeout=timeout)
+    else:
+        connection = http.client.HTTPSConnection(host, port, timeout=timeout, context=context)
     try:
         connection.connect()
         connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -71,9 +79,25 @@ def exchange(
         content = _body(response, receive)
         return Reply(response.status, response.headers, content, response.headers.get("Content-Type", ""))
     except (OSError, http.client.HTTPException) as error:
+        refusal = _refusal(error, f"{host}:{port}") if isinstance(error, ssl.SSLError) else ""
+        if refusal:
+            raise UserError(refusal) from None
         raise TransportError(getattr(error, "strerror", None) or str(error) or type(error).__name__) from error
     finally:
         connection.close()
+
+
+def _refusal(error: ssl.SSLError, address: str) -> str:
+    """Say which side does not trust the other; empty where the connection only broke."""
+    reason = error.reason or ""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the certificate of the server at {address} is not accepted: {error.verify_message} (auth.dir)"
+    if reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"):
+        return f"the server at {address} does not speak TLS; expected auth.mode and enable_ssl as in its YAML"
+    if "ALERT" in reason:
+        what = reason.partition("ALERT_")[2].replace("_", " ").lower()
+        return f"the server at {address} does not accept this silo's certificate: {what} (auth.dir)"
+    return ""
 
 
 def _send(
@@ -95,7 +119,7 @@ def _send(
     try:
         for start in range(0, len(body), PIECE_BYTES):
             connection.sock.sendall(body[start : start + PIECE_BYTES])
-    except (BrokenPipeError, ConnectionResetError):
+    except (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
         pass  # a server that does not want the body has answered already; if it has not, there is no reply
 
 

@@ -25,6 +25,7 @@ from cross_silo.launch import logs
 from cross_silo.launch.proc import is_alive, start_time
 from cross_silo.launch.ready import write_ready
 from cross_silo.launch.record import read_json, write_json
+from cross_silo.protocol.access import Credentials, credentials
 from cross_silo.protocol.client import AggregationClient, JobInfo
 from cross_silo.training.leave import Leave
 from cross_silo.training.progress import Progress
@@ -75,12 +76,18 @@ def main(argv: Optional[List[str]] = None, build: Optional[Build] = None) -> int
 
     worker = secrets.token_hex(8)
     node = f"{socket.gethostname()}:{os.getpid()}"
+    shown = credentials(federated, arguments.silo)
     client = AggregationClient(
-        arguments.http_server_address, arguments.silo, worker, node, wait_for_server=arguments.wait_for_server
+        arguments.http_server_address,
+        arguments.silo,
+        worker,
+        node,
+        wait_for_server=arguments.wait_for_server,
+        shown=shown,
     )
     job = client.job()
     check_job(job, federated.fl_name, classes, arguments)
-    release_dead_predecessor(role_dir / "lease.json", arguments)
+    release_dead_predecessor(role_dir / "lease.json", arguments, shown)
     trainer, measure = (build or build_trainer)(model, manifest, arguments, validation)
     lease = client.acquire_lease(trainer.num_samples, model_fingerprint(trainer.shapes(), trainer.kinds()))
     record = {"silo": arguments.silo, "worker": worker, "pid": os.getpid(), "start_time": start_time(os.getpid())}
@@ -160,7 +167,7 @@ def check_pre_trained(job: JobInfo, path: Path) -> None:
         raise UserError(f"--pre_trained {path} is not what the job's round 0 was made from; expected the server's file")
 
 
-def release_dead_predecessor(lease_file: Path, arguments: argparse.Namespace) -> None:
+def release_dead_predecessor(lease_file: Path, arguments: argparse.Namespace, shown: Credentials) -> None:
     """Give back the lease of an earlier process of this role directory that no longer lives."""
     record = read_json(lease_file)
     if (
@@ -168,7 +175,7 @@ def release_dead_predecessor(lease_file: Path, arguments: argparse.Namespace) ->
         and record.get("silo") == arguments.silo
         and not is_alive(record["pid"], record["start_time"])
     ):
-        AggregationClient(arguments.http_server_address, arguments.silo, record["worker"], "").release()
+        AggregationClient(arguments.http_server_address, arguments.silo, record["worker"], "", shown=shown).release()
 
 
 def build_trainer(

@@ -7,11 +7,13 @@ import sys
 from pathlib import Path
 from typing import List
 
-from cross_silo.config.federated import FederatedConfig, require_loopback
+from cross_silo.config.auth import SCHEDULER, SERVER
+from cross_silo.config.federated import FederatedConfig, require_protected
 from cross_silo.engines import SchedulerPlan, ServerPlan
 from cross_silo.errors import UserError
 from cross_silo.launch.arguments import check_address, check_file
 from cross_silo.launch.role import Role
+from cross_silo.protocol.access import Access
 
 __all__ = ["scheduler_role", "server_roles"]
 
@@ -19,7 +21,8 @@ __all__ = ["scheduler_role", "server_roles"]
 def scheduler_role(plan: SchedulerPlan, config: FederatedConfig) -> Role:
     """Return the scheduler. Raises UserError for an address that other machines reach."""
     flag = "--scheduler_manage_address"
-    check_address(plan.address, flag)
+    check_address(plan.address, flag, config)
+    Access(config, SCHEDULER, ())
     command = [sys.executable, "-m", "cross_silo.engines.native.scheduler"]
     command += ["--yaml_config", plan.yaml_config, flag, plan.address, "--run_dir", str(plan.run_dir)]
     return Role("scheduler", command, plan.address, listen_flag=flag, ready_seconds=30.0)
@@ -29,8 +32,9 @@ def server_roles(plan: ServerPlan, config: FederatedConfig) -> List[Role]:
     """Return the server, and the evaluator where the job evaluates. Raises UserError for what cannot work."""
     if plan.count != 1:
         raise UserError(f"--local_server_num is {plan.count}, expected 1: the native engine averages in one process")
-    check_address(plan.http_server_address, "--http_server_address")
-    require_loopback(plan.tcp_server_ip, "--tcp_server_ip")
+    check_address(plan.http_server_address, "--http_server_address", config)
+    require_protected(plan.tcp_server_ip, "--tcp_server_ip", config)
+    Access(config, SERVER, ())
     _check_model(plan)
     evaluates = _check_evaluation(plan, config)
     try:

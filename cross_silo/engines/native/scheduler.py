@@ -17,6 +17,7 @@ from typing import Dict, List, Optional, Tuple
 
 import redis
 
+from cross_silo.config.auth import OPERATOR, SCHEDULER
 from cross_silo.config.federated import FederatedConfig, is_loopback, load_federated, split_address
 from cross_silo.coordination import JobStore, connect
 from cross_silo.coordination.client import make_client
@@ -26,6 +27,7 @@ from cross_silo.engines.native.management import Management
 from cross_silo.errors import UserError, run_main
 from cross_silo.launch import logs
 from cross_silo.launch.ready import write_ready
+from cross_silo.protocol.access import Access
 from cross_silo.protocol.http_service import HttpService
 
 log = logging.getLogger(__name__)
@@ -62,13 +64,15 @@ class Scheduler:
     def __init__(self, config: FederatedConfig, service_address: str, run_dir: Path) -> None:
         """Connect to Redis, starting the embedded one if need be, and take the address. Raises UserError."""
         self._address = config.distributed_cache.address
-        connect(self._address, start_embedded=True, user=ROLE).close()
+        access = Access(config, SCHEDULER, (OPERATOR,))
+        cache = config.distributed_cache
+        connect(cache, start_embedded=True, user=ROLE).close()
         host, port = split_address(self._address, "distributed_cache.address")
-        self._embedded = EmbeddedRedis(host, port) if is_loopback(host) else None
+        self._embedded = EmbeddedRedis(host, port) if is_loopback(host) and not cache.cacert_filename else None
         self._ours = self._embedded is not None and self._embedded.pid() is not None
-        self._store = JobStore(make_client(host, port, tries=1), config.fl_name)
+        self._store = JobStore(make_client(host, port, tries=1, settings=cache), config.fl_name)
         self._management = Management(self._store, config)
-        self._service = HttpService(service_address, "--scheduler_manage_address", self._management.routes())
+        self._service = HttpService(service_address, "--scheduler_manage_address", self._management.routes(), access)
         self._node = f"{socket.gethostname()}:{os.getpid()}"
         self._info = {"address": self._service.address, "run_dir": str(run_dir), "pid": os.getpid()}
         self._watch = JobWatch()

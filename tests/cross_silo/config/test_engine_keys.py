@@ -48,7 +48,6 @@ def test_the_tutorials_yaml_loads(tmp_path, capsys):
         ("NOT_ENCRYPT", "STABLE_PW_ENCRYPT", "encrypt.encrypt_train_type is 'STABLE_PW_ENCRYPT'"),
         ("upload_compress_type: NO_COMPRESS", "upload_compress_type: DIFF_SPARSE_QUANT", "upload_compress_type"),
         ("pki_verify: false", "pki_verify: true", "client_verify.pki_verify is True"),
-        ("enable_ssl: false", "enable_ssl: true", "enable_ssl is true"),
         ("fl_name: f", "aggregation_type: FedNova\nfl_name: f", "unknown key 'aggregation_type'"),
     ],
 )

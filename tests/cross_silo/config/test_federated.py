@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
-from cross_silo.config.federated import FederatedConfig, require_loopback, split_address
+from cross_silo.config.auth import Auth
+from cross_silo.config.federated import FederatedConfig, load_federated, require_protected, split_address
 from cross_silo.config.schema import build
 from cross_silo.errors import UserError
 
@@ -72,13 +75,52 @@ def test_addresses():
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.8.8.8"])
 def test_loopback_is_allowed(host):
-    require_loopback(host, "--a")
+    require_protected(host, "--a", FederatedConfig())
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "10.0.0.1", "example.org"])
-def test_other_addresses_are_refused(host):
-    with pytest.raises(UserError, match="not authenticated"):
-        require_loopback(host, "--a")
+def test_other_addresses_need_protection(host):
+    with pytest.raises(UserError, match="--a is .* auth.mode is none; expected mtls or token"):
+        require_protected(host, "--a", FederatedConfig())
+    token = FederatedConfig(auth=Auth("token"), silos=("a", "b"))
+    with pytest.raises(UserError, match="tokens would travel in the clear; expected enable_ssl"):
+        require_protected(host, "--a", token)
+    require_protected(host, "--a", dataclasses.replace(token, enable_ssl=True))
+    require_protected(host, "--a", FederatedConfig(auth=Auth("mtls"), silos=("a", "b")))
+    with pytest.raises(UserError, match="auth.mode is none"):
+        require_protected(host, "--a", FederatedConfig(enable_ssl=True))
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("auth: {mode: mtls}", "auth.mode is mtls, but silos names nobody"),
+        ("auth: {mode: token}\nsilos: 2", "auth.mode is token, but silos names nobody"),
+        ("auth: {mode: TLS}", "auth.mode is 'TLS', expected one of mtls, token, none"),
+        ("auth: {mode: mtls}\nsilos: [a, ../b]", "silo '../b': expected 1-64 letters"),
+        ("auth: {mode: mtls}\nsilos: [a, operator]", "silo 'operator': expected"),
+        ("enable_ssl: true\nssl: {server_cert_path: s.p12}", "ssl.server_cert_path is not read .* auth.dir"),
+        ("distributed_cache: {cert_filename: a.pem}", "set together"),
+        (
+            "distributed_cache: {cert_filename: a.pem, private_key_filename: a.key}",
+            "without cacert_filename",
+        ),
+    ],
+)
+def test_what_would_not_be_authenticated_is_refused(tmp_path, text, problem):
+    file = tmp_path / "f.yaml"
+    file.write_text(text)
+    with pytest.raises(UserError, match=problem):
+        load_federated(file)
+
+
+def test_the_directory_of_the_secrets(tmp_path, monkeypatch):
+    file = tmp_path / "f.yaml"
+    file.write_text("auth: {dir: of_the_yaml}")
+    assert load_federated(file).auth.dir == "of_the_yaml"
+    monkeypatch.setenv("CROSS_SILO_AUTH_DIR", "of_the_environment")
+    assert load_federated(file).auth.dir == "of_the_environment"
+    assert load_federated(file, "of_the_flag").auth.dir == "of_the_flag"
 
 
 @pytest.mark.parametrize(

@@ -93,9 +93,9 @@ def test_a_server_with_a_model_and_the_evaluator_beside_it(engine, plan, tmp_pat
     ("changes", "message"),
     [
         ({"count": 4}, "--local_server_num is 4, expected 1: the native engine"),
-        ({"http_server_address": "0.0.0.0:6668"}, "--http_server_address is '0.0.0.0', expected a loopback"),
+        ({"http_server_address": "0.0.0.0:6668"}, "--http_server_address is '0.0.0.0', which other machines reach"),
         ({"http_server_address": "6668"}, "--http_server_address is '6668', expected host:port"),
-        ({"tcp_server_ip": "10.0.0.1"}, "--tcp_server_ip is '10.0.0.1', expected a loopback"),
+        ({"tcp_server_ip": "10.0.0.1"}, "--tcp_server_ip is '10.0.0.1', which other machines reach"),
         ({"pre_trained": "p.ckpt"}, "--pre_trained is given without --config"),
         ({"config": "missing.yaml"}, "missing.yaml: No such file"),
         ({"checkpoint_dir": Path("/proc/nothing")}, "--checkpoint_dir is /proc/nothing"),

@@ -84,7 +84,7 @@ def test_cores_are_shared_unless_the_user_says(roles, monkeypatch):
         ({"count": 3}, "--local_worker_num is 3, but the job of .*job.yaml has 2 silos"),
         ({"first": 2, "count": 2}, "mindrecord_3: no such directory"),
         ({"dataset_path": Path("/nowhere")}, "--dataset_path is /nowhere: no such directory"),
-        ({"http_server_address": "10.0.0.1:6668"}, "--http_server_address is '10.0.0.1', expected a loopback"),
+        ({"http_server_address": "10.0.0.1:6668"}, "--http_server_address is '10.0.0.1', which other machines reach"),
         ({"pre_trained": "gone.ckpt"}, "--pre_trained is gone.ckpt: no such file"),
         ({"config": "gone.yaml"}, "gone.yaml: No such file"),
         ({"yaml_config": "gone.yaml"}, "gone.yaml: No such file"),

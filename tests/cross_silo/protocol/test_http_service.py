@@ -9,7 +9,7 @@ import time
 import pytest
 
 from cross_silo.errors import UserError
-from cross_silo.protocol import http_service
+from cross_silo.protocol import http_handler, http_service
 from cross_silo.protocol.http_service import HttpService, Response, json_response
 
 
@@ -125,7 +125,7 @@ def test_an_unread_body_does_not_swallow_the_reply(service):
 
 
 def test_a_stalled_peer_is_dropped(monkeypatch, routes):
-    monkeypatch.setattr(http_service._Handler, "timeout", 0.2)
+    monkeypatch.setattr(http_service, "STALL_SECONDS", 0.2)
     service = HttpService("127.0.0.1:0", "--address", routes.table())
     service.start()
     peer = raw(service, b"POST /upload HTTP/1.1\r\nContent-Length: 100\r\n\r\nhalf")
@@ -160,7 +160,7 @@ def test_a_withdrawn_reply_is_broken_off(service, routes):
     routes.go_on.set()
     with pytest.raises(http.client.IncompleteRead) as error:
         ask(service, "GET", "/withdrawn")
-    assert 0 < error.value.expected <= http_service.HELD_BYTES
+    assert 0 < error.value.expected <= http_handler.HELD_BYTES
 
 
 def test_the_end_is_told_when_the_peer_leaves(service, routes):
@@ -189,7 +189,7 @@ def test_stop_waits_for_requests_in_progress(routes):
 
 
 def test_too_many_connections_are_refused(monkeypatch, service):
-    monkeypatch.setattr(http_service, "MAX_CONNECTIONS", 2)
+    service._server.connections._most = 2
     held = [raw(service, b"POST /upload HTTP/1.1\r\nContent-Length: 9\r\n\r\n") for _ in range(2)]
     time.sleep(0.1)
     peer = raw(service, b"")
@@ -205,7 +205,7 @@ def test_a_taken_address_is_named(service):
 
 @pytest.mark.parametrize("address", ["0.0.0.0:0", "192.168.1.7:8080", "example.org:80"])
 def test_other_machines_are_not_served(address):
-    with pytest.raises(UserError, match="expected a loopback address"):
+    with pytest.raises(UserError, match="auth.mode is none; expected mtls or token, or a loopback address"):
         HttpService(address, "--address", {})
 
 
