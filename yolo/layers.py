@@ -121,12 +121,15 @@ class SPPF(nn.Cell):
 
 
 class Upsample(nn.Cell):
-    """Each position becomes 2 x 2."""
+    """Each position becomes 2 x 2; for inference of operators that every export format has."""
 
     def construct(self, x: Tensor) -> Tensor:
         """From (N, C, H, W) to (N, C, 2 H, 2 W)."""
-        _, _, h, w = x.shape
-        return ops.interpolate(x, size=(2 * h, 2 * w), mode="nearest")
+        n, c, h, w = x.shape
+        if self.training:
+            return ops.interpolate(x, size=(2 * h, 2 * w), mode="nearest")
+        x = ops.tile(x.reshape(n, c, h, 1, w, 1), (1, 1, 1, 2, 1, 2))
+        return x.reshape(n, c, 2 * h, 2 * w)
 
 
 class Concat(nn.Cell):
