@@ -53,15 +53,18 @@ class RandomAffine:
         linear, centre, gain = self._draw(rng)
         # Points are columns: out = linear @ (in - middle) + centre.
         offset = centre - linear @ (width / 2, height / 2)
-        if (height, width) != (self.height, self.width) or not np.array_equal(linear, np.eye(2)) or offset.any():
-            back = np.linalg.inv(linear)
-            coefficients = np.column_stack([back, -back @ offset]).ravel().tolist()
-            sample.image = np.asarray(
-                Image.fromarray(sample.image).transform(
-                    (self.width, self.height), Image.AFFINE, coefficients, Image.BILINEAR, fillcolor=(GREY,) * 3
-                )
-            )
+        sample.image = np.asarray(self._map(Image.fromarray(sample.image), linear, offset))
         return self._move_boxes(sample, linear, offset, gain)
+
+    def _map(self, image: Image.Image, linear: np.ndarray, offset: np.ndarray) -> Image.Image:
+        size = (self.width, self.height)
+        back = np.linalg.inv(linear)
+        low = -back @ offset  # where the result's top left corner comes from
+        high = low + back @ size
+        if not (linear[0, 1] or linear[1, 0]) and (low >= 0).all() and (high <= image.size).all():
+            return image.resize(size, Image.BILINEAR, (*low, *high))  # twice as fast, and smooth where it shrinks
+        coefficients = np.column_stack([back, low]).ravel().tolist()
+        return image.transform(size, Image.AFFINE, coefficients, Image.BILINEAR, fillcolor=(GREY,) * 3)
 
     def _draw(self, rng: np.random.Generator) -> "tuple[np.ndarray, np.ndarray, float]":
         """Return a linear map (2, 2) of (x, y), where it takes the image's middle (2,), and its scale."""

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cross_silo.data.transforms import Letterbox, Mosaic, RandomAffine, apply
@@ -22,6 +22,7 @@ def four(sizes):
 SIZES = st.lists(st.tuples(st.integers(20, 150), st.integers(20, 150)), min_size=4, max_size=4)
 
 
+@settings(deadline=None)
 @given(sizes=SIZES, height=st.integers(40, 90), width=st.integers(40, 90), seed=st.integers(0, 10**6))
 def test_boxes_stay_on_their_objects(sizes, height, width, seed):
     sample, *others = four(sizes)
@@ -95,6 +96,7 @@ def test_without_probability_it_needs_no_others():
     assert Mosaic(8, 8, 0.0)(bare(20, 20), np.random.default_rng(0), []).image.shape == (8, 8, 3)
 
 
+@settings(deadline=None)
 @given(sizes=SIZES, seed=st.integers(0, 10**6), degrees=st.sampled_from([0, 10]))
 def test_mosaic_and_affine_together(sizes, seed, degrees):
     sample, *others = four(sizes)

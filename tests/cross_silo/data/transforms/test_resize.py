@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cross_silo.data.transforms import Letterbox, ResizeAndPad
@@ -68,6 +68,7 @@ def test_boxes_are_cut_at_the_resized_image_not_at_the_padding():
     assert result.labels.tolist() == [0]
 
 
+@settings(deadline=None)
 @given(
     size=st.tuples(st.integers(30, 150), st.integers(30, 150)),
     target=st.tuples(st.integers(20, 160), st.integers(20, 160)),
@@ -102,6 +103,7 @@ def test_letterbox_pads_both_sides_alike_with_grey():
     assert (tall.image[:, 40:] == 114).all()
 
 
+@settings(deadline=None)
 @given(*(st.integers(1, 5000),) * 4)
 def test_a_resized_size_is_its_own(height, width, most_height, most_width):
     resizing = Letterbox(most_height, most_width)
