@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from cross_silo.detector import Detector
 
 
+FALLING = ("cosine", "linear")
+"""Learning-rate schedules that end at lr_total_steps."""
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """The generic keys of the model YAML."""
@@ -42,23 +46,36 @@ class ModelConfig:
     dataset_sink_mode: bool = False
     """Log an epoch's last loss only, as a data sink does, not every step's. The host feeds batches either way."""
     optimizer: str = "momentum"
-    """momentum (SGD with momentum), sgd or adam."""
+    """momentum (SGD with momentum), sgd, adam, or adamw (adam with weight decay apart from the gradient)."""
+    nesterov: bool = False
+    """Whether momentum looks ahead (Nesterov), as torch's SGD computes it."""
     base_lr: float = 0.02
     """Learning rate after the warm-up."""
     lr_schedule: str = "constant"
-    """constant, cosine (to 0 at lr_total_steps) or step (times 0.1 at each of lr_steps)."""
+    """constant, cosine or linear (down to lr_final_ratio at lr_total_steps), or step (times 0.1 at each of
+    lr_steps)."""
     lr_steps: "tuple[int, ...]" = ()
     """Training steps, over all rounds, at which the step schedule lowers the rate."""
     lr_total_steps: int = 0
-    """Training steps, over all rounds, of the cosine schedule."""
+    """Training steps, over all rounds, of the cosine or linear schedule."""
+    lr_final_ratio: float = 0.0
+    """Share of base_lr that the cosine or linear schedule ends with."""
     warmup_step: int = 0
     """Training steps, over all rounds, of linear warm-up."""
     warmup_ratio: float = 0.0625
     """Share of base_lr that the warm-up begins with."""
+    warmup_bias_lr: float = 0.0
+    """Learning rate that the warm-up of biases (beta of normalisation included) begins with; 0: as the others'."""
+    warmup_momentum: float = 0.0
+    """Momentum that the warm-up begins with; 0: the momentum is constant."""
     momentum: float = 0.9
-    """Momentum of SGD; beta1 of adam."""
+    """Momentum of SGD; beta1 of adam and adamw."""
     weight_decay: float = 1e-4
     """L2 penalty on convolution and dense weights; biases and normalisation are exempt."""
+    ema_decay: float = 0.0
+    """Decay a step of the moving average of the weights that the last round takes; 0: none."""
+    ema_ramp_steps: int = 2000
+    """Steps t0 over which that decay grows: times 1 - exp(-t / t0) at step t over all rounds; 0: at once."""
     loss_scale: float = 1.0
     """Factor of the loss before the gradients, which are divided by it again."""
     gradient_clip: float = 0.0
@@ -75,32 +92,57 @@ class ModelConfig:
     def __post_init__(self) -> None:
         for name in ("img_height", "img_width", "num_gts", "batch_size", "eval_batch_size", "base_lr", "loss_scale"):
             require(getattr(self, name) > 0, f"{name} is {getattr(self, name)}, expected more than 0")
-        for name in ("num_classes", "warmup_step", "weight_decay", "gradient_clip", "lr_total_steps"):
+        for name in ("num_classes", "warmup_step", "weight_decay", "gradient_clip", "lr_total_steps", "ema_ramp_steps"):
             require(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}, expected 0 or more")
-        require(
-            not self.compile_cache or self.device_target == "CPU",
-            f"compile_cache is {self.compile_cache!r} with device_target {self.device_target}, expected none: CPU only",
-        )
         require(0 <= self.seed < 2**31, f"seed is {self.seed}, expected 0 to 2^31-1")
         for name, choices in (
             ("device_target", ("CPU", "GPU", "Ascend")),
-            ("optimizer", ("momentum", "sgd", "adam")),
-            ("lr_schedule", ("constant", "cosine", "step")),
+            ("optimizer", ("momentum", "sgd", "adam", "adamw")),
+            ("lr_schedule", ("constant", *FALLING, "step")),
         ):
             found = getattr(self, name)
             require(found in choices, f"{name} is {found!r}, expected one of {', '.join(choices)}")
         require(
-            self.lr_schedule != "cosine" or self.lr_total_steps > self.warmup_step,
+            not self.compile_cache or self.device_target == "CPU",
+            f"compile_cache is {self.compile_cache!r} with device_target {self.device_target}, expected none: CPU only",
+        )
+        for name in ("momentum", "warmup_momentum", "ema_decay"):
+            require(0 <= getattr(self, name) < 1, f"{name} is {getattr(self, name)}, expected 0 to below 1")
+        self._check_schedule()
+        require(
+            not self.nesterov or (self.optimizer == "momentum" and self.momentum > 0),
+            f"nesterov is true with optimizer {self.optimizer} and momentum {self.momentum}: "
+            "it needs optimizer momentum and a momentum above 0",
+        )
+
+    def _check_schedule(self) -> None:
+        schedule = self.lr_schedule
+        require(
+            schedule not in FALLING or self.lr_total_steps > self.warmup_step,
             f"lr_total_steps is {self.lr_total_steps}, expected more than warmup_step "
-            f"({self.warmup_step}) with lr_schedule cosine",
+            f"({self.warmup_step}) with lr_schedule {schedule}",
         )
         require(
-            (self.lr_schedule == "step") == bool(self.lr_steps),
-            f"lr_steps is {list(self.lr_steps)} with lr_schedule {self.lr_schedule}: "
+            (schedule == "step") == bool(self.lr_steps),
+            f"lr_steps is {list(self.lr_steps)} with lr_schedule {schedule}: "
             "a step schedule needs them, no other reads them",
         )
-        require(0 < self.warmup_ratio <= 1, f"warmup_ratio is {self.warmup_ratio}, expected above 0, at most 1")
-        require(0 <= self.momentum < 1, f"momentum is {self.momentum}, expected 0 to below 1")
+        require(0 <= self.lr_final_ratio <= 1, f"lr_final_ratio is {self.lr_final_ratio}, expected 0 to 1")
+        require(
+            schedule in FALLING or not self.lr_final_ratio,
+            f"lr_final_ratio is {self.lr_final_ratio} with lr_schedule {schedule}: only cosine and linear read it",
+        )
+        require(0 <= self.warmup_ratio <= 1, f"warmup_ratio is {self.warmup_ratio}, expected 0 to 1")
+        require(self.warmup_bias_lr >= 0, f"warmup_bias_lr is {self.warmup_bias_lr}, expected 0 or more")
+        for name in ("warmup_bias_lr", "warmup_momentum"):
+            require(
+                self.warmup_step > 0 or not getattr(self, name),
+                f"{name} is {getattr(self, name)} with warmup_step 0: only a warm-up reads it",
+            )
+        require(
+            self.optimizer == "momentum" or not self.warmup_momentum,
+            f"warmup_momentum is {self.warmup_momentum} with optimizer {self.optimizer}: only momentum reads it",
+        )
 
 
 @dataclass(frozen=True)

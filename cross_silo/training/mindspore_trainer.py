@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Callable, Dict, List, Mapping, Optional, Tuple
 
-import mindspore
 import numpy as np
 from mindspore import Tensor, nn, ops
 
 from cross_silo.checkpoint.network import federated_tensors, tensor_kinds, tensor_shapes
 from cross_silo.config.model import ModelConfig
-from cross_silo.training.schedule import learning_rate
+from cross_silo.errors import UserError
+from cross_silo.training.average import MovingAverage
+from cross_silo.training.optimizer import Optimizer, make_optimizer
 from cross_silo.training.trainer import NonFiniteLossError, StepRecord, Weights
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 class TrainStep(nn.Cell):
     """Forward, gradients, clipping and update as one graph."""
 
-    def __init__(self, losses: nn.Cell, optimizer: nn.Optimizer, loss_scale: float, gradient_clip: float) -> None:
+    def __init__(self, losses: nn.Cell, optimizer: Optimizer, loss_scale: float, gradient_clip: float) -> None:
         super().__init__(auto_prefix=False)
         self.optimizer = optimizer
         self.gradient_clip = gradient_clip
@@ -78,23 +79,6 @@ class _ScaledLoss(nn.Cell):
         return losses[0] * self.scale, ops.stack(losses)
 
 
-def make_optimizer(config: ModelConfig, network: nn.Cell) -> nn.Optimizer:
-    """Return the configured optimizer over ``network``'s trainable parameters.
-
-    Vectors and scalars (biases, normalisation) are exempt from weight decay.
-    """
-    trainable = network.trainable_params()
-    groups = [
-        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    groups = [group for group in groups if group["params"]]
-    if config.optimizer == "adam":
-        return nn.Adam(groups, config.base_lr, beta1=config.momentum)
-    momentum = config.momentum if config.optimizer == "momentum" else 0.0
-    return nn.Momentum(groups, config.base_lr, momentum)
-
-
 class MindSporeTrainer:
     """A :class:`~cross_silo.training.trainer.LocalTrainer` for a detector's network."""
 
@@ -123,11 +107,11 @@ class MindSporeTrainer:
         self._loss_names = detector.loss_names
         self._noise_size = max(detector.noise_size, 1)
         self._tensors = federated_tensors(network)
-        optimizer = make_optimizer(config, network)
-        self._optimizer_tensors = {p.name: p for p in optimizer.get_parameters() if p.name not in self._tensors}
-        self._rate = optimizer.learning_rate
+        self._optimizer = make_optimizer(config, network)
+        self._optimizer_tensors = self._optimizer.state_tensors()
+        self._average = MovingAverage(self._tensors, config) if config.ema_decay else None
         self._train_step = TrainStep(
-            detector.training_cell(network), optimizer, config.loss_scale, config.gradient_clip
+            detector.training_cell(network), self._optimizer, config.loss_scale, config.gradient_clip
         )
         self._train_step.set_train()
 
@@ -148,19 +132,35 @@ class MindSporeTrainer:
         """The network's tensors now."""
         return {name: tensor.asnumpy() for name, tensor in self._tensors.items()}
 
-    def set_weights(self, weights: Weights) -> None:
-        """Copy the network's tensors from ``weights``."""
+    def final_weights(self) -> Dict[str, np.ndarray]:
+        """The moving average of the network's tensors where ema_decay asks for one; else the tensors."""
+        return self.get_weights() if self._average is None else self._average.values()
+
+    def set_weights(self, weights: Weights, missed_steps: int = 0) -> None:
+        """Copy the network's tensors from ``weights``. Before the first step the moving average begins there."""
         for name, tensor in self._tensors.items():
             tensor.set_data(Tensor(np.asarray(weights[name], np.float32).reshape(tensor.shape)))
+        if self._average is not None and self.step == 0:
+            self._average.begin()
+        elif self._average is not None and missed_steps:
+            self._average.update(self.step, missed_steps)
 
     def state(self) -> Dict[str, np.ndarray]:
-        """The optimizer's tensors."""
-        return {name: tensor.asnumpy() for name, tensor in self._optimizer_tensors.items()}
+        """The optimizer's moments and the moving average."""
+        moments = {name: tensor.asnumpy() for name, tensor in self._optimizer_tensors.items()}
+        return moments if self._average is None else {**moments, **self._average.state()}
 
     def load_state(self, state: Mapping[str, np.ndarray], step: int) -> None:
-        """Go on from ``state`` after ``step`` steps."""
-        for name, tensor in self._optimizer_tensors.items():
-            tensor.set_data(Tensor(np.asarray(state[name]).reshape(tensor.shape), dtype=tensor.dtype))
+        """Go on from ``state`` after ``step`` steps. Raises UserError where it is another optimizer's."""
+        try:
+            for name, tensor in self._optimizer_tensors.items():
+                tensor.set_data(Tensor(np.asarray(state[name]).reshape(tensor.shape), dtype=tensor.dtype))
+            if self._average is not None:
+                self._average.load_state(state)
+        except KeyError as error:
+            raise UserError(
+                f"the worker's state has no tensor {error}; expected the optimizer and ema_decay that it trained with"
+            ) from None
         self.step = step
 
     def train(self, steps: int, on_step: Callable[[StepRecord], None]) -> None:
@@ -174,7 +174,7 @@ class MindSporeTrainer:
                     return
 
     def _take_step(self, batch: "Batch") -> StepRecord:
-        self._rate.set_data(Tensor(learning_rate(self._config, self.step), mindspore.float32))
+        self._optimizer.set_step(self.step)
         random = np.random.Generator(np.random.Philox(key=[self._config.seed << 32 | self._stream, self.step]))
         noise = random.random((len(batch.image), self._noise_size), np.float32)
         arrays: List[np.ndarray] = [batch.image, batch.boxes, batch.labels, batch.valid, noise]
@@ -187,4 +187,6 @@ class MindSporeTrainer:
         record = StepRecord(self.step, losses[0], dict(zip(self._loss_names, losses[1:])))
         if not all(map(math.isfinite, losses)):
             raise NonFiniteLossError(record)
+        if self._average is not None:
+            self._average.update(self.step)
         return record

@@ -10,7 +10,7 @@ from typing import Dict, Mapping, Optional
 
 from cross_silo.checkpoint import CheckpointInfo, write_checkpoint
 from cross_silo.errors import UserError
-from cross_silo.protocol.client import AggregationClient, ModelReply, Ticket
+from cross_silo.protocol.client import AggregationClient, ModelReply, ServerUnreachable, Ticket
 from cross_silo.training.heartbeat import Heartbeat
 from cross_silo.training.leave import Leave, Leaving
 from cross_silo.training.progress import Progress
@@ -65,7 +65,8 @@ class WorkerSession:
 
         Args:
             state_file: where the worker's own state is kept for a restart.
-            checkpoint_prefix: the global model of iteration n goes to ``{checkpoint_prefix}-{n - 1}epoch.ckpt``.
+            checkpoint_prefix: the global model of iteration n goes to ``{checkpoint_prefix}-{n - 1}epoch.ckpt``;
+                where the trainer keeps a moving average, that of this silo up to then, but for the last round.
             info: what the checkpoints say of the job; the round is filled in.
             lease: seconds of the lease.
             leave: a request to end before the job does.
@@ -82,9 +83,11 @@ class WorkerSession:
         self._measure = measure
         self._shapes = trainer.shapes()
         self._instance = plan.instance
+        self._rounds = 0  # of the job
         self._iteration = 0
         self._phase = "starting"
         self._round = -1  # of the global model that the trainer holds or trained from
+        self._trained = -1  # the newest round that the trainer trained for
         self._update: Optional[Update] = None
         self._heartbeat = Heartbeat(client, lease, self._status)
 
@@ -96,6 +99,7 @@ class WorkerSession:
             while True:
                 with self._leave.at_once():
                     ticket = self._join()
+                    self._ask_rounds()
                     if not self._is_trained(ticket) and self._round != ticket.iteration - 1:
                         self._adopt(self._client.get_model(None))
                         if self._round != ticket.iteration - 1:
@@ -143,6 +147,7 @@ class WorkerSession:
             return
         self._trainer.load_state(state.optimizer, state.step)
         self._update = state.update
+        self._trained = state.update.iteration
         log.info("going on after step %d, trained for round %d", state.step, state.update.iteration)
 
     def _check(self, state: str) -> None:
@@ -164,7 +169,7 @@ class WorkerSession:
                 self._iteration = ticket.iteration
                 if ticket.instance != self._instance:
                     log.info("the job began anew as instance %s", ticket.instance)
-                    self._instance, self._update, self._round = ticket.instance, None, -1
+                    self._instance, self._update, self._round, self._trained = ticket.instance, None, -1, -1
                 return ticket
             if ticket.reason != told:
                 told = ticket.reason
@@ -175,6 +180,13 @@ class WorkerSession:
                 raise UserError(f"not admitted to a round for {self._plan.join_deadline:.0f} s: {told}")
             time.sleep(pause)
             pause = min(2 * pause, 2.0)
+
+    def _ask_rounds(self) -> None:
+        """Ask how many rounds the job has: the last one takes the trainer's final weights."""
+        try:
+            self._rounds = self._client.job().fl_iteration_num
+        except ServerUnreachable as error:  # the round's own requests decide when a server is gone for good
+            log.warning("the number of rounds is taken to be %d still: %s", self._rounds, error)
 
     def _is_trained(self, ticket: Ticket) -> bool:
         """Tell whether the update of this very round is at hand."""
@@ -202,8 +214,9 @@ class WorkerSession:
             loss=sum(losses) / len(losses),
             steps=len(losses),
             train_seconds=time.monotonic() - began,
-            weights=self._trainer.get_weights(),
+            weights=self._trainer.final_weights() if ticket.iteration == self._rounds else self._trainer.get_weights(),
         )
+        self._trained = ticket.iteration
         save_state(self._state_file, WorkerState(update, self._trainer.step, self._trainer.state()))
         return update
 
@@ -235,7 +248,8 @@ class WorkerSession:
             reply = self._client.get_model(ticket.iteration, wait=POLL_SECONDS)
             if reply.verdict == "good":
                 self._adopt(reply)
-                self._save_checkpoint(reply.weights)
+                is_last = ticket.iteration == self._rounds
+                self._save_checkpoint(reply.weights if is_last else self._trainer.final_weights())
                 return reply.state
             self._check(reply.state)
             if reply.verdict == "failed":
@@ -248,7 +262,9 @@ class WorkerSession:
         """Take a global model over into the trainer."""
         if reply.weights is None:
             raise UserError(f"the server sent no model: {reply.reason}")
-        self._trainer.set_weights(reply.weights)
+        known = max(self._round, self._trained)
+        missed = max(reply.round - known, 0) if known >= 0 else 0
+        self._trainer.set_weights(reply.weights, missed * self._plan.steps)
         self._round = reply.round
         self._update = None
         log.info("model of round %d received", reply.round)

@@ -53,14 +53,25 @@ class LocalTrainer(Protocol):
     def get_weights(self) -> Dict[str, np.ndarray]:
         """The model's tensors now; valid until the next call of any method."""
 
-    def set_weights(self, weights: Weights) -> None:
-        """Copy the model's tensors from ``weights``; the optimizer's state stays."""
+    def final_weights(self) -> Dict[str, np.ndarray]:
+        """What the job's last round takes: a moving average of the weights where one is kept, else the weights.
+
+        Valid until the next call of any method.
+        """
+
+    def set_weights(self, weights: Weights, missed_steps: int = 0) -> None:
+        """Copy the model's tensors from ``weights``; the optimizer's state stays.
+
+        Args:
+            missed_steps: steps that others took since this silo last trained; for a moving average they are steps
+                at ``weights``. Without them it stays.
+        """
 
     def train(self, steps: int, on_step: Callable[[StepRecord], None]) -> None:
         """Take ``steps`` steps; ``on_step`` hears of each. Raises NonFiniteLossError."""
 
     def state(self) -> Dict[str, np.ndarray]:
-        """The optimizer's tensors. With :attr:`step` and the weights it is all that the next step depends on."""
+        """The optimizer's tensors and the moving average: with :attr:`step` and the weights all that is to come."""
 
     def load_state(self, state: Mapping[str, np.ndarray], step: int) -> None:
         """Go on from what :meth:`state` gave after ``step`` steps."""

@@ -38,7 +38,7 @@ class WorkerState:
     step: int
     """Steps taken over all rounds: with the seed, the position of data order, augmentation and sampling."""
     optimizer: Mapping[str, np.ndarray]
-    """The optimizer's tensors."""
+    """The trainer's state: the optimizer's tensors, and the moving average of the weights where one is kept."""
 
 
 def save_state(path: Path, state: WorkerState) -> None:

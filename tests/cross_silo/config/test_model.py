@@ -11,7 +11,7 @@ import pytest
 
 from cross_silo import runtime
 from cross_silo.config.model import Model, ModelConfig, make_detector
-from cross_silo.training.schedule import learning_rate
+from cross_silo.training.schedule import average_decay, bias_learning_rate, learning_rate, momentum
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -36,7 +36,12 @@ def size(**values):
 
 def rates(**values):
     config = ModelConfig("d", **values)
-    return [learning_rate(config, step) for step in range(40)]
+    return [rule(config, step) for rule in (learning_rate, bias_learning_rate, momentum) for step in range(40)]
+
+
+def decays(**values):
+    config = ModelConfig("d", **values)
+    return [average_decay(config, step) for step in range(40)]
 
 
 def weights(**values):
@@ -45,7 +50,8 @@ def weights(**values):
     import mindspore
     from mindspore import Parameter, Tensor, nn
 
-    from cross_silo.training.mindspore_trainer import TrainStep, make_optimizer
+    from cross_silo.training.mindspore_trainer import TrainStep
+    from cross_silo.training.optimizer import make_optimizer
 
     class Network(nn.Cell):
         def __init__(self):
@@ -60,9 +66,11 @@ def weights(**values):
 
     config = ModelConfig("d", **values)
     network = Network()
-    step = TrainStep(network, make_optimizer(config, network), config.loss_scale, config.gradient_clip).set_train()
+    optimizer = make_optimizer(config, network)
+    step = TrainStep(network, optimizer, config.loss_scale, config.gradient_clip).set_train()
     nothing = Tensor(np.zeros(1, np.float32))
-    for noise in (1.0, 2.0, -3.0):
+    for number, noise in enumerate((1.0, 2.0, -3.0)):
+        optimizer.set_step(number)
         step(nothing, nothing, nothing, nothing, Tensor([noise], mindspore.float32))
     return network.matrix.asnumpy().tolist(), network.vector.asnumpy().tolist()
 
@@ -80,10 +88,17 @@ CHANGED = [
     ("lr_schedule", rates, {"lr_total_steps": 30}, "cosine"),
     ("lr_steps", rates, STEPS, (20,)),
     ("lr_total_steps", rates, COSINE, 20),
+    ("lr_final_ratio", rates, COSINE, 0.1),
     ("warmup_step", rates, {}, 5),
     ("warmup_ratio", rates, {"warmup_step": 5}, 0.5),
+    ("warmup_bias_lr", rates, {"warmup_step": 5}, 0.5),
+    ("warmup_momentum", rates, {"warmup_step": 5}, 0.5),
+    ("ema_decay", decays, {}, 0.99),
+    ("ema_ramp_steps", decays, {"ema_decay": 0.99}, 10),
     ("optimizer", weights, {}, "sgd"),
     ("optimizer", weights, {}, "adam"),
+    ("optimizer", weights, {"optimizer": "adam", "weight_decay": 0.1}, "adamw"),
+    ("nesterov", weights, {}, True),
     ("momentum", weights, {}, 0.5),
     ("momentum", weights, {"optimizer": "adam"}, 0.5),
     ("weight_decay", weights, {}, 0.1),
@@ -112,6 +127,29 @@ def test_changes_something(key, observe, base, value):
     before = observe(**base)
     assert observe(**base) == before
     assert observe(**{**base, key: value}) != before
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"nesterov": True, "optimizer": "sgd"}, "nesterov is true with optimizer sgd"),
+        ({"nesterov": True, "momentum": 0.0}, "nesterov is true with optimizer momentum and momentum 0.0"),
+        ({"lr_schedule": "linear"}, r"lr_total_steps is 0, expected more than warmup_step \(0\) with .* linear"),
+        ({"lr_final_ratio": 0.1}, "lr_final_ratio is 0.1 with lr_schedule constant: only cosine and linear read it"),
+        ({**COSINE, "lr_final_ratio": 1.5}, "lr_final_ratio is 1.5, expected 0 to 1"),
+        ({"warmup_ratio": -0.1}, "warmup_ratio is -0.1, expected 0 to 1"),
+        ({"warmup_bias_lr": 0.1}, "warmup_bias_lr is 0.1 with warmup_step 0"),
+        ({"warmup_bias_lr": -0.1, "warmup_step": 1}, "warmup_bias_lr is -0.1, expected 0 or more"),
+        ({"warmup_momentum": 0.8}, "warmup_momentum is 0.8 with warmup_step 0"),
+        ({"warmup_momentum": 0.8, "warmup_step": 1, "optimizer": "adam"}, "warmup_momentum is 0.8 with .* adam"),
+        ({"ema_decay": 1.0}, "ema_decay is 1.0, expected 0 to below 1"),
+        ({"ema_ramp_steps": -1}, "ema_ramp_steps is -1, expected 0 or more"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+)
+def test_contradictions_are_named(values, message):
+    with pytest.raises(ValueError, match=message):
+        ModelConfig("d", **values)
 
 
 @pytest.mark.parametrize("key", READ)

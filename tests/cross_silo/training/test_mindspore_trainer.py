@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from cross_silo import runtime
+from cross_silo.aggregation.averaging import add, divide
 from cross_silo.config.model import ModelConfig
 from cross_silo.data.batch import Batch
-from cross_silo.training.schedule import learning_rate
+from cross_silo.errors import UserError
+from cross_silo.training.schedule import average_decay, learning_rate
 from cross_silo.training.trainer import NonFiniteLossError
 
 runtime.prepare()
@@ -128,6 +130,99 @@ def test_state_goes_on_as_if_never_stopped():
     second.train(3, lambda record: None)
     for name, array in whole.get_weights().items():
         np.testing.assert_array_equal(second.get_weights()[name], array)
+
+
+EMA = {"ema_decay": 0.9, "ema_ramp_steps": 3}
+
+
+def test_the_average_over_two_rounds_is_the_closed_form():
+    """It weights the weights after each step, through the border between the rounds."""
+    trainer, config = make(**EMA)
+    seen = [trainer.get_weights()["weight"].copy()]
+    for value in (None, 2.0):
+        if value is not None:
+            trainer.set_weights({name: np.full(shape, value, np.float32) for name, shape in trainer.shapes().items()})
+        for _ in range(3):
+            trainer.train(1, lambda record: None)
+            seen.append(trainer.get_weights()["weight"].copy())
+    decays = [average_decay(config, step) for step in range(1, 7)]
+    shares = [np.prod(decays), *((1 - d) * np.prod(decays[i + 1 :]) for i, d in enumerate(decays))]
+    np.testing.assert_allclose(trainer.final_weights()["weight"], np.tensordot(shares, seen, 1), rtol=1e-5)
+    assert (trainer.final_weights()["moving_mean"] > 0).all()  # a statistic is averaged, too
+
+
+def test_the_average_begins_at_the_first_global_model():
+    trainer, _ = make(**EMA)
+    trainer.set_weights({name: np.full(shape, 5, np.float32) for name, shape in trainer.shapes().items()})
+    assert all((array == 5).all() for array in trainer.final_weights().values())
+
+
+def test_without_an_average_the_final_weights_are_the_weights():
+    trainer, _ = make()
+    trainer.train(2, lambda record: None)
+    for name, array in trainer.get_weights().items():
+        np.testing.assert_array_equal(trainer.final_weights()[name], array)
+
+
+def test_the_average_goes_on_as_if_never_stopped():
+    whole, first, second = make(**EMA)[0], make(**EMA)[0], make(**EMA)[0]
+    whole.train(7, lambda record: None)
+    first.train(4, lambda record: None)
+    second.set_weights(first.get_weights())
+    second.load_state(first.state(), first.step)
+    second.train(3, lambda record: None)
+    for name, array in whole.final_weights().items():
+        np.testing.assert_array_equal(second.final_weights()[name], array)
+
+
+@pytest.mark.parametrize("settings", [EMA, {"optimizer": "adam"}], ids=["average", "optimizer"])
+def test_a_state_of_other_settings_is_refused(settings):
+    with pytest.raises(UserError, match="no tensor '(average.weight|moment1.weight)'; expected the optimizer and ema"):
+        make(**settings)[0].load_state(make()[0].state(), 3)
+
+
+class Normalised(nn.Cell):
+    """Batch norm of the pixels."""
+
+    def __init__(self):
+        super().__init__()
+        self.bn = nn.BatchNorm2d(3, momentum=0.5)
+
+    def construct(self, image, boxes, labels, valid, noise):
+        out = self.bn(image.transpose(0, 3, 1, 2).astype(mindspore.float32))
+        return out.mean(), noise.sum() * 0
+
+
+class NormalisedDetector(Detector):
+    loss_names = ("mean",)
+
+    def training_cell(self, network):
+        return network
+
+
+def test_batch_norm_statistics_federate():
+    """Two silos' moving means and variances after a round are averaged by their samples, and go on from there."""
+    config = ModelConfig("d", base_lr=0.1, weight_decay=0.0)
+    silos = [MindSporeTrainer(NormalisedDetector(), Normalised(), Loader(), config, stream) for stream in range(2)]
+    samples, sizes = (1, 3), {}
+    for first, silo in zip((0, 3), silos):  # batches whose pixels are all 0, 1, 2 and 10, 11, 12
+        silo.step = first
+        assert silo.kinds()["bn.moving_mean"] == silo.kinds()["bn.moving_variance"] == "statistic"
+        silo.train(3, lambda record: None)
+        sizes = {name: array.size for name, array in silo.get_weights().items()}
+    total = {name: np.empty(size, np.float32) for name, size in sizes.items()}
+    for place, (silo, weight) in enumerate(zip(silos, samples)):
+        add(total, {n: w.reshape(-1) * np.float32(weight) for n, w in silo.get_weights().items()}, first=place == 0)
+    divide(total, sum(samples))
+    expected_means = [0.5 * (0.5**2 * a + 0.5 * b + c) for a, b, c in ((0, 1, 2), (10, 11, 12))]
+    mean = (expected_means[0] + 3 * expected_means[1]) / 4
+    np.testing.assert_allclose(total["bn.moving_mean"], mean, rtol=1e-5)
+    np.testing.assert_allclose(total["bn.moving_variance"], 0.5**3, atol=1e-6)  # pixels of a batch do not vary
+    for silo in silos:
+        silo.set_weights(total)
+        pixel = 10 * (silo.step // 3) + silo.step % 3
+        silo.train(1, lambda record: None)
+        np.testing.assert_allclose(silo.get_weights()["bn.moving_mean"], (mean + pixel) / 2, rtol=1e-5)
 
 
 def test_every_float_tensor_travels_with_its_kind():
