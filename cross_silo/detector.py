@@ -79,7 +79,11 @@ class Detector(Protocol):
         """The same for evaluation: no randomness."""
 
     def map_pretrained(self, name: str) -> Optional[str]:
-        """Return which tensor of ours a pre-trained checkpoint's tensor ``name`` fills; None: none."""
+        """Return which tensor of ours a pre-trained checkpoint's tensor ``name`` fills; None: none.
+
+        A detector may also have ``pretrained_value(name, value)``: the value of that tensor in our layout, where
+        public checkpoints have another one.
+        """
 
 
 def find_detector(name: str) -> type:

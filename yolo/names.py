@@ -12,6 +12,8 @@ from yolo.settings import LAYERS, STRIDES, Settings
 
 WRAPPERS = re.compile(r"^(?:module\.|network\.|model\.(?=model\.))+")
 """What data parallelism, a training cell or an inference wrapper puts before the layers' names."""
+MINDYOLO_BLOCK = re.compile(r"\.conv([123])\.(?=conv\.|bn\.)")
+"""mindyolo's conv1 is the public cv1."""
 CONV = re.compile(r"(model\.\d+\.(?:[\w.]+\.)?)(?:(conv\.weight)|bn\.(\w+))")
 HEAD = re.compile(rf"model\.{LAYERS}\.m\.\d\.(?:weight|bias)")
 ANCHORS = f"model.{LAYERS}.anchors"
@@ -21,8 +23,8 @@ OTHER_RELEASE = "release 5 or before: its first layer is another one, and its la
 
 
 def map_pretrained(name: str) -> Optional[str]:
-    """Return our name for a checkpoint's tensor, under the public names or our own; None: it has no place here."""
-    name = WRAPPERS.sub("", name)
+    """Return our name for a checkpoint's tensor, under the public names, mindyolo's or ours; None: none."""
+    name = MINDYOLO_BLOCK.sub(r".cv\1.", WRAPPERS.sub("", name))
     if HEAD.fullmatch(name):
         return name
     found = CONV.fullmatch(name)

@@ -23,7 +23,16 @@ from cross_silo.checkpoint import (
 )
 from cross_silo.checkpoint.info import TRAINABLE
 from cross_silo.checkpoint.network import federated_tensors, tensor_kinds, tensor_shapes
-from cross_silo.checkpoint.pre_trained import Matching, Pretrained, class_note, class_tensors, filled_by_part, match
+from cross_silo.checkpoint.pre_trained import (
+    Matching,
+    Pretrained,
+    class_note,
+    class_tensors,
+    few,
+    filled_by_part,
+    match,
+    unchanged,
+)
 from cross_silo.config.federated import load_federated
 from cross_silo.config.model import Model, ModelConfig, load_model, make_detector
 from cross_silo.data.coco import read_coco
@@ -134,7 +143,8 @@ def write_initial(
     weights = {name: tensor.asnumpy() for name, tensor in tensors.items()}
     matching = Matching()
     if pre_trained.path:
-        matching = match(pre_trained, shapes, detector.map_pretrained)
+        convert = getattr(detector, "pretrained_value", unchanged)
+        matching = match(pre_trained, shapes, detector.map_pretrained, convert)
         weights.update(matching.values)
     info = CheckpointInfo(
         fl_name=fl_name,
@@ -195,25 +205,20 @@ def show(report: Mapping[str, Any]) -> None:
     table.add_row("size", f"{report['bytes'] / 1e6:.1f} MB")
     table.add_row("fingerprint", report["fingerprint"][:12])
     if report["frozen_at_random"]:
-        table.add_row("warning", f"random and frozen for good, {_few(report['frozen_at_random'])}")
+        table.add_row("warning", f"random and frozen for good, {few(report['frozen_at_random'])}")
     if report["pre_trained"]:
         table.add_row("pre-trained", report["pre_trained"])
         parts = ", ".join(f"{part} {filled} of {total}" for part, (filled, total) in report["by_part"].items())
         table.add_row("  filled from it", f"{report['matched']} of {report['tensors']} tensors: {parts}")
-        table.add_row("  newly initialised", _few(report["not_filled"]))
+        table.add_row("  newly initialised", few(report["not_filled"]))
         if report["class_note"]:
             table.add_row("  class layers", report["class_note"])
         for name, difference in report["misshapen"].items():
             table.add_row("  not used: shape differs", f"{name}: {difference}")
-        table.add_row("  not used: name unknown", _few(report["unknown"]))
-        table.add_row("  not used: no such layer", _few(report["absent"]))
+        table.add_row("  not used: name unknown", few(report["unknown"]))
+        table.add_row("  not used: no such layer", few(report["absent"]))
     console.print(table)
     console.print(report["checkpoint"], soft_wrap=True, highlight=False)
-
-
-def _few(names: List[str]) -> str:
-    shown = ", ".join(names[:3])
-    return f"{len(names)}" + (f": {shown}" + (", ..." if len(names) > 3 else "") if names else "")
 
 
 if __name__ == "__main__":

@@ -5,15 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Callable, Collection, Dict, List, Mapping, Optional, Tuple
+from typing import Callable, Collection, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
-from cross_silo.checkpoint.file import read_checkpoint
+from cross_silo.checkpoint.tensor_file import read_tensors
 from cross_silo.errors import UserError
-
-ZIP_MAGIC = b"PK\x03\x04"
-"""What torch.save's files begin with."""
 
 Shape = Tuple[int, ...]
 
@@ -34,25 +31,19 @@ class Pretrained:
         """Read the file at ``path``; an empty path gives an empty object.
 
         Raises:
-            UserError: the file cannot be read or is no MindSpore checkpoint.
+            UserError: the file cannot be read, is damaged or holds what is not read.
         """
         if not path:
             return cls("", "", {})
         digest = hashlib.sha256()
         try:
             with open(path, "rb") as file:
-                if file.read(len(ZIP_MAGIC)) == ZIP_MAGIC:
-                    raise UserError(
-                        f"--pre_trained {path} is a zip archive, as torch.save writes: a pickle, which is not read; "
-                        "expected MindSpore's .ckpt (docs/pre_trained.md has the conversion)"
-                    )
-                file.seek(0)
                 for block in iter(lambda: file.read(1 << 20), b""):
                     digest.update(block)
         except OSError as error:
             raise UserError(f"--pre_trained {path}: {error.strerror}") from None
-        tensors, info = read_checkpoint(path)
-        return cls(path, digest.hexdigest(), tensors, info.classes)
+        found = read_tensors(path)
+        return cls(path, digest.hexdigest(), found.tensors, found.info.classes)
 
 
 @dataclass(frozen=True)
@@ -69,8 +60,18 @@ class Matching:
     """Our name, and the checkpoint's with both shapes, where only the name agrees."""
 
 
-def match(pre_trained: Pretrained, shapes: Mapping[str, Shape], rename: Callable[[str], Optional[str]]) -> Matching:
-    """Match by ``rename`` (the detector's ``map_pretrained``) and shape.
+def unchanged(name: str, value: np.ndarray) -> np.ndarray:
+    """Return ``value``: the checkpoints of most detectors have our layout."""
+    return value
+
+
+def match(
+    pre_trained: Pretrained,
+    shapes: Mapping[str, Shape],
+    rename: Callable[[str], Optional[str]],
+    convert: Callable[[str, np.ndarray], np.ndarray] = unchanged,
+) -> Matching:
+    """Match by ``rename`` (the detector's ``map_pretrained``) and shape, after ``convert`` (``pretrained_value``).
 
     Raises:
         UserError: nothing matches, or two tensors would fill the same one.
@@ -87,10 +88,11 @@ def match(pre_trained: Pretrained, shapes: Mapping[str, Shape], rename: Callable
             raise UserError(f"--pre_trained {pre_trained.path}: {sources[ours]!r} and {name!r} both fill {ours!r}")
         else:
             sources[ours] = name
-            if value.shape == shapes[ours]:
-                matching.values[ours] = np.asarray(value, np.float32)
+            converted = convert(name, value)
+            if converted.shape == shapes[ours]:
+                matching.values[ours] = np.asarray(converted, np.float32)
             else:
-                matching.misshapen[ours] = f"{name} has shape {value.shape}, expected {shapes[ours]}"
+                matching.misshapen[ours] = f"{name} has shape {converted.shape}, expected {shapes[ours]}"
     if not matching.values:
         first = next(iter(matching.misshapen.items()), None)
         raise UserError(
@@ -133,3 +135,9 @@ def filled_by_part(shapes: Mapping[str, Shape], filled: Collection[str]) -> Dict
     totals = Counter(name.partition(".")[0] for name in shapes)
     counts = Counter(name.partition(".")[0] for name in filled)
     return {part: (counts[part], total) for part, total in totals.items()}
+
+
+def few(names: Sequence[str]) -> str:
+    """Return how many names there are, and the first of them."""
+    shown = ", ".join(names[:3])
+    return f"{len(names)}" + (f": {shown}" + (", ..." if len(names) > 3 else "") if names else "")

@@ -10,7 +10,6 @@ from cross_silo.data.transforms import Sample, apply
 from cross_silo.detector import InputSize, find_detector
 from cross_silo.errors import UserError
 from faster_rcnn import Detector
-from faster_rcnn.detector import map_pretrained
 from faster_rcnn.settings import Settings
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -112,34 +111,6 @@ def test_transforms_fit_the_input():
     assert flipped.image.shape == plain.image.shape == (64, 96, 3)
     np.testing.assert_allclose(plain.boxes, box * 1.6, rtol=1e-5)
     np.testing.assert_allclose(flipped.boxes, [[96 - 48, 0, 96 - 16, 32]], rtol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("theirs", "ours"),
-    [
-        ("conv1.weight", "backbone.conv1.weight"),
-        ("backbone.conv1.weight", "backbone.conv1.weight"),
-        ("bn1.gamma", "backbone.conv1.norm.gamma"),
-        ("bn1.running_var", "backbone.conv1.norm.moving_variance"),
-        ("layer1.0.bn2.weight", "backbone.layer1.0.conv2.norm.gamma"),
-        ("layer3.5.conv3.weight", "backbone.layer3.5.conv3.weight"),
-        ("layer1.0.down_sample_layer.0.weight", "backbone.layer1.0.downsample.weight"),
-        ("layer1.0.down_sample_layer.1.moving_mean", "backbone.layer1.0.downsample.norm.moving_mean"),
-        ("layer2.0.down_sample.1.beta", "backbone.layer2.0.downsample.norm.beta"),
-        ("backbone.layer2.0.downsample.1.bias", "backbone.layer2.0.downsample.norm.beta"),
-        ("backbone.layer2.0.downsample.norm.gamma", "backbone.layer2.0.downsample.norm.gamma"),
-        ("rpn.conv.weight", "rpn.conv.weight"),
-        ("box_head.fc1.bias", "box_head.fc1.bias"),
-        ("rpn.head.cls_logits.weight", None),
-        ("end_point.weight", None),
-        ("fc.bias", None),
-        ("global_step", None),
-        ("moments.layer1.0.conv1.weight", None),
-        ("bn1.num_batches_tracked", None),
-    ],
-)
-def test_map_pretrained(theirs, ours):
-    assert map_pretrained(theirs) == ours
 
 
 def test_own_names_map_to_themselves(tiny):

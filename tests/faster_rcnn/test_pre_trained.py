@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cross_silo.checkpoint.pre_trained import Pretrained, match
-from faster_rcnn.detector import map_pretrained
+from faster_rcnn.names import map_pretrained
 from faster_rcnn.resnet import BLOCKS, ResNet, stage_channels
 
 WIDTH = 4

@@ -42,6 +42,8 @@ def read_legacy(data: memoryview) -> Tuple[Any, Storages]:
             raise RefusedError(f"its storage {key[:SHOWN]!r} belongs to no tensor")
         head = data[position : position + COUNT_BYTES]
         count = int.from_bytes(head, "big" if big_endian else "little")
+        if count != storages[key].count:
+            raise RefusedError(f"its storage {key[:SHOWN]!r} has {count} numbers, expected {storages[key].count}")
         position += COUNT_BYTES
         end = position + count * item_bytes(storages[key].element)
         if end > len(data):

@@ -95,9 +95,9 @@ INERT = frozenset(
         "numpy.ndarray",
         "numpy.dtype",
         *(
-            f"{owner}.multiarray.{name}"
+            f"{owner}.{name}"
             for owner in ("numpy.core", "numpy._core")
-            for name in ("scalar", "_reconstruct")
+            for name in ("multiarray.scalar", "multiarray._reconstruct", "numeric._frombuffer")
         ),
         *(
             f"{module}.{name}"

@@ -6,6 +6,7 @@ from typing import Callable, Dict, Iterable, Tuple
 
 import numpy as np
 
+from cross_silo.checkpoint import bfloat16
 from cross_silo.checkpoint.pytorch.records import SHOWN, RefusedError, Storage, Tensor
 
 MAX_SHARING = 4
@@ -66,8 +67,8 @@ class Storages:
                 f"expected {storage.count} numbers of {dtype.itemsize}"
             )
         flat = np.frombuffer(content, dtype)
-        if half:  # a bfloat16 is the upper half of a float32
-            flat = (flat.astype("<u4") << 16).view("<f4")
+        if half:
+            flat = bfloat16.to_float32(flat)
         elif storage.element == "f2":
             flat = flat.astype("<f4")
         elif storage.element == "?":

@@ -38,7 +38,7 @@ MAX_NUMBER = 2**60
 CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 LITERALS = frozenset(
     ["BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "SHORT_BINBYTES", "BINBYTES", "BINBYTES8"]
-    + ["SHORT_BINSTRING", "BINSTRING", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"]
+    + ["BYTEARRAY8", "SHORT_BINSTRING", "BINSTRING", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"]
 )
 WRITTEN_BY_NAME = {"INST": "INST", "EXT1": "extension code", "EXT2": "extension code", "EXT4": "extension code"}
 """Opcodes that name a class in ways that torch.save never uses."""

@@ -68,7 +68,7 @@ def state_dict_pickle(tensors: Mapping[str, np.ndarray]) -> bytes:
     """
     parts: List[bytes] = [pickle.PROTO + b"\x02", _ordered_dict(), pickle.MARK]
     for index, (name, tensor) in enumerate(tensors.items()):
-        storage = _STORAGES.get(tensor.dtype)
+        storage = _STORAGES.get(tensor.dtype.newbyteorder("<"))
         if storage is None:
             known = ", ".join(str(dtype) for dtype in _STORAGES)
             raise ValueError(f"tensor {name!r} is {tensor.dtype}, PyTorch's files have {known}")

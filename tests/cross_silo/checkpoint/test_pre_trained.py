@@ -1,12 +1,11 @@
 """Matching a pre-trained checkpoint with a network, without a network."""
 
-import zipfile
-
 import numpy as np
 import pytest
 
 from cross_silo.checkpoint import CheckpointInfo, write_checkpoint
 from cross_silo.checkpoint.pre_trained import Pretrained, class_note, class_tensors, filled_by_part, match
+from cross_silo.checkpoint.tensor_file import write_tensors
 from cross_silo.errors import UserError
 
 
@@ -43,12 +42,21 @@ def test_reads_a_file_with_its_classes(tmp_path):
     assert Pretrained.read("") == Pretrained("", "", {})
 
 
-def test_what_torch_saves_is_refused_unread(tmp_path):
-    path = tmp_path / "resnet50.pth"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("data.pkl", b"not to be loaded")
-    with pytest.raises(UserError, match=r"resnet50\.pth is a zip archive, as torch\.save writes.*expected MindSpore's"):
-        Pretrained.read(str(path))
+@pytest.mark.parametrize("ending", ["pth", "pt", "safetensors"])
+def test_reads_what_pytorch_passes_on(tmp_path, ending):
+    path = str(tmp_path / f"a.{ending}")
+    write_tensors(path, {"a": np.arange(3, dtype=np.float32)}, CheckpointInfo())
+    given = Pretrained.read(path)
+    np.testing.assert_array_equal(given.tensors["a"], [0, 1, 2])
+    assert len(given.sha256) == 64
+
+
+def test_a_value_is_brought_into_our_layout():
+    given = Pretrained("p.pth", "", {"theirs": np.zeros((2, 3)), "b": np.zeros(1)})
+    matching = match(
+        given, {"a": (3, 2)}, {"theirs": "a"}.get, lambda name, value: value.T if name == "theirs" else value
+    )
+    assert matching.values["a"].shape == (3, 2) and matching.unknown == ["b"]
 
 
 def test_class_layers_are_those_whose_shape_follows_the_classes():
