@@ -68,7 +68,7 @@ class Targets(nn.Cell):
 
         x, y = ops.expand_dims(x, 1) - columns, ops.expand_dims(y, 1) - rows
         box = (ops.expand_dims(x, 1), ops.expand_dims(y, 1), width[:, None, None], height[:, None, None])
-        # Each a whole copy: on a CPU the minimum of unlike shapes takes 40 times that of like ones.
+        # Each a whole copy: on a CPU the minimum of unlike shapes takes tens of times that of like ones.
         box = tuple(ops.broadcast_to(value, matched.shape) for value in box)
         return matched, ops.expand_dims(cell, 1), box
 
