@@ -14,9 +14,10 @@ import os
 import shutil
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Dict, Iterable, List, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Dict, Iterable, List, Optional, Sequence, Set, Tuple
 
 import mindspore
+from mindspore.train.mind_ir_pb2 import ModelProto
 
 from cross_silo.config.model import Model
 from cross_silo.errors import UserError
@@ -106,6 +107,7 @@ class CompileCache:
                     lock.enter_context(file_lock(self._lock_file(key), self._deadline))
                 else:
                     _compile(cell, inputs, private)
+                check_parameters(private, {parameter.name for parameter in cell.get_parameters()})
                 publish(private, entry)
                 self._prune()
                 return "compiled for compile_cache"
@@ -177,6 +179,21 @@ def take(entry: Path, private: Path) -> Optional[Dict[str, str]]:
     shutil.rmtree(private)
     private.mkdir(mode=0o700)
     return None
+
+
+def check_parameters(private: Path, names: Set[str]) -> None:
+    """Refuse a graph with parameters that the cell does not own: MindSpore loads them without their values.
+
+    Raises:
+        UserError: there is one.
+    """
+    for file in private.rglob("*.mindir"):
+        model = ModelProto()
+        model.ParseFromString(file.read_bytes())
+        # A name is the graph's, a colon, the parameter's.
+        strange = {parameter.name.partition(":")[2] for parameter in model.graph.parameter} - names
+        if strange:
+            raise UserError(f"the training step has parameters that its cells do not own: {', '.join(sorted(strange))}")
 
 
 def publish(private: Path, entry: Path) -> None:

@@ -12,25 +12,28 @@ import sys
 import sysconfig
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Dict, Iterable, List, Sequence, Set
+from typing import Dict, Iterable, List, Sequence, Set
 
 import mindspore
+import numpy as np
+from mindspore import Parameter, Tensor, nn
+from mindspore.ops import Primitive
 
 import cross_silo
 
-if TYPE_CHECKING:
-    from mindspore import Tensor, nn
-
 VERSIONED = ("mindspore", "numpy")
 """Packages that their versions stand for."""
+CELLS_OWN = frozenset(vars(nn.Cell()))
+"""What every cell holds: bookkeeping, children and parameters."""
 CODE_SUFFIXES = (".py", ".so")
 OTHER_VARIABLES = ("ONEDNN_MAX_CPU_ISA", "OMP_NUM_THREADS")
 
 
-def graph_key(facts: Sequence[object], defined_by: Iterable[type], cell: "nn.Cell", inputs: "Sequence[Tensor]") -> str:
+def graph_key(facts: Sequence[object], defined_by: Iterable[type], cell: nn.Cell, inputs: Sequence[Tensor]) -> str:
     """Return the name, 32 hexadecimal digits, of ``cell``'s graph for ``inputs``.
 
-    The values of parameters and inputs are no part of it: a graph takes them when it runs.
+    The values of parameters and inputs are no part of it: a graph takes them when it runs. All else that the cells
+    hold is, since a compiled graph has it as constants.
 
     Args:
         facts: settings that the graph is made from; their repr counts.
@@ -50,8 +53,41 @@ def graph_key(facts: Sequence[object], defined_by: Iterable[type], cell: "nn.Cel
         parameters,
         [(tensor.shape, str(tensor.dtype)) for tensor in inputs],
         code_digest(types),
+        [_constant(part, set()) for _, part in cell.cells_and_names()],
     ]
     return hashlib.sha256(repr(content).encode()).hexdigest()[:32]
+
+
+def _constant(value: object, above: Set[int]) -> object:
+    """Return what stands for a value that a cell holds: the same in two processes only if the value is.
+
+    Args:
+        above: ids of the objects that hold it, which may refer to one another.
+    """
+    if value is None or isinstance(value, (bool, int, float, complex, str, bytes, np.generic)):
+        return repr(value)
+    if isinstance(value, Parameter):
+        return "parameter", value.name
+    if isinstance(value, (Tensor, np.ndarray)):
+        array = np.ascontiguousarray(value.asnumpy() if isinstance(value, Tensor) else value)
+        return array.shape, str(array.dtype), hashlib.sha256(array.tobytes()).hexdigest()
+    name = getattr(value, "__qualname__", None) or f"{type(value).__module__}.{type(value).__qualname__}"
+    if id(value) in above or isinstance(value, (type, ModuleType)):
+        return name
+    inside = above | {id(value)}
+    if isinstance(value, (list, tuple)):
+        return name, [_constant(part, inside) for part in value]
+    if isinstance(value, (dict, set, frozenset)):
+        parts = value.items() if isinstance(value, dict) else value
+        return name, sorted(repr(_constant(part, inside)) for part in parts)
+    if isinstance(value, Primitive):
+        return name, value.name, _constant(dict(value.attrs), inside)
+    own = getattr(value, "__dict__", {})
+    if isinstance(value, nn.Cell):
+        return name, [(k, _constant(own[k], inside)) for k in sorted(own.keys() - CELLS_OWN)]
+    if type(value).__module__.partition(".")[0] in VERSIONED:
+        return name
+    return name, _constant(own, inside)
 
 
 def code_digest(types: Iterable[type]) -> str:

@@ -20,6 +20,9 @@ from cross_silo.launch.lock import file_lock
 runtime.prepare()
 runtime.start(seed=1)
 
+from mindspore import Parameter, Tensor  # noqa: E402
+from mindspore.train.mind_ir_pb2 import ModelProto  # noqa: E402
+
 from cross_silo.training import compile_cache  # noqa: E402
 from cross_silo.training.compile_cache import ENTRIES, MANIFEST, CompileCache, publish, take  # noqa: E402
 
@@ -84,12 +87,16 @@ class Cell:
     def __init__(self, monkeypatch, key="a1b2"):
         self.path, self.did = None, []
         self.fails = False
+        self.graphs_parameters = ["weight"]
         monkeypatch.setattr(compile_cache.mindspore, "set_context", self.set_context)
         monkeypatch.setattr(compile_cache, "_used", [])
         monkeypatch.setattr(compile_cache, "graph_key", lambda *_: key)
 
     def set_context(self, enable_compile_cache, compile_cache_path=None):
         self.path = Path(compile_cache_path) if enable_compile_cache else None
+
+    def get_parameters(self):
+        return [Parameter(Tensor(0.0), name="weight")]
 
     def compile(self):
         if self.path is None:
@@ -102,7 +109,10 @@ class Cell:
             return
         self.did.append("compiled")
         (self.path / GRAPH).parent.mkdir(parents=True)
-        (self.path / GRAPH).write_bytes(b"graph")
+        graph = ModelProto(producer_name="test")
+        for name in self.graphs_parameters:
+            graph.graph.parameter.add(name=f"8_construct:{name}")
+        (self.path / GRAPH).write_bytes(graph.SerializeToString())
         (self.path / HASH).write_bytes(b"hash")
 
 
@@ -130,6 +140,15 @@ def test_a_process_uses_it_for_one_cell_only(monkeypatch, tmp_path):
 def test_a_user_who_has_mindspores_own_keeps_it(monkeypatch, tmp_path):
     monkeypatch.setenv("MS_COMPILER_CACHE_ENABLE", "1")
     assert compile_with(monkeypatch, tmp_path) == (["plain"], [])
+
+
+def test_a_graph_with_parameters_that_its_cells_do_not_own_is_not_kept(monkeypatch, tmp_path, caplog):
+    cell = Cell(monkeypatch)
+    cell.graphs_parameters.append("hidden")
+    CompileCache(tmp_path, (), ()).compile(cell, ())
+    assert cell.did == ["compiled", "plain"]
+    assert [path for path in tmp_path.iterdir() if path.is_dir()] == []
+    assert "hidden" in caplog.text and "weight" not in caplog.text
 
 
 def test_an_entry_that_cannot_be_loaded_is_removed(monkeypatch, tmp_path):

@@ -13,7 +13,7 @@ from cross_silo import runtime
 runtime.prepare()
 runtime.start(seed=1)
 
-from mindspore import Parameter, Tensor, nn  # noqa: E402
+from mindspore import Parameter, Tensor, nn, ops  # noqa: E402
 
 from cross_silo.training.graph_key import code_digest, graph_key  # noqa: E402
 
@@ -57,6 +57,34 @@ def test_what_defines_the_graph_counts(other):
     else:
         found = key(**other)
     assert found != key()
+
+
+class Own:
+    def __init__(self, value):
+        self.value, self.owner = value, self
+
+
+HELD = {
+    "number": float,
+    "text": str,
+    "list": lambda number: [1, (2, number)],
+    "mapping": lambda number: {"a": number},
+    "array": lambda number: np.arange(3) + number,
+    "tensor": lambda number: Tensor(np.arange(3) + number),
+    "operator": ops.Concat,
+    "object": Own,
+    "function": lambda number: (np.sin, np.cos)[number],
+}
+
+
+@pytest.mark.parametrize("make", HELD.values(), ids=HELD)
+def test_what_a_cell_holds_counts(make):
+    def key_with(held):
+        cell = Cell()
+        cell.held = held
+        return graph_key(("settings",), (Builder,), cell, [])
+
+    assert key_with(make(0)) == key_with(make(0)) != key_with(make(1))
 
 
 @pytest.mark.parametrize("name", ["MS_DEV_SOMETHING", "ONEDNN_MAX_CPU_ISA", "OMP_NUM_THREADS"])
