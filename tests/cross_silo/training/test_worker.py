@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.colour_squares import write_set
 from tests.support.federation import Federation, reference
+from tests.support.numpy_trainer import SHAPES, NumpyTrainer
 
 SAMPLES = {"silo_0": 10, "silo_1": 30}
 
@@ -62,6 +63,35 @@ def test_a_killed_worker_is_started_again_and_the_model_is_the_same(federation):
     assert [job.status(process) for process in (first, again, server)] == [0, 0, 0], job.log("server.log")
     assert_model_is_reference(job)
     assert job.log("worker_1.log").count("going on after step 5, trained for round 1") == 1
+
+
+def test_the_last_model_is_the_average_of_the_silos_mean_over_all_steps(federation):
+    """One silo is killed on the way; the average of a mean of models is what each of their averages adds up to."""
+    job = federation(rounds=3)
+    server = job.server()
+    first, second = workers(job, step_seconds=0.05, ema_decay=0.8)
+    job.wait_log("worker_1.log", "epoch: 2 step: 2 ")
+    second.kill()
+    second.wait()
+    again = job.worker(1, num_samples=SAMPLES["silo_1"], ema_decay=0.8)
+    assert [job.status(process) for process in (first, again, server)] == [0, 0, 0], job.log("server.log")
+    number, weights = job.model()
+    assert number == 3
+    trainers = {silo: NumpyTrainer(silo) for silo in SAMPLES}
+    mean = {name: np.ones(shape) for name, shape in SHAPES.items()}
+    average = dict(mean)
+    for _ in range(3):
+        for trainer in trainers.values():
+            trainer.set_weights(mean)
+        for _ in range(5):
+            for trainer in trainers.values():
+                trainer.train(1, lambda record: None)
+            for name in SHAPES:
+                mean[name] = sum(SAMPLES[silo] * trainers[silo].get_weights()[name] for silo in SAMPLES) / 40
+                average[name] = 0.8 * average[name] + 0.2 * mean[name]
+    for name, array in average.items():
+        np.testing.assert_allclose(weights[name], array, rtol=1e-4, atol=1e-5)
+        assert not np.allclose(weights[name], mean[name], atol=1e-3)
 
 
 def test_a_killed_server_is_started_again_and_the_model_is_the_same(federation):
