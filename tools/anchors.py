@@ -121,7 +121,7 @@ def show(report: Mapping[str, Any], console: Console) -> None:
         table.add_row(name, f"{recall:.4f}", f"{close:.2f}", f"{row['fitness']:.3f}")
     console.print(table)
     if report["too_small"]:
-        console.print(f"{report['too_small']} boxes of less than {SMALLEST_ANCHOR:g} pixels are left out")
+        console.print(f"left out, for less than {SMALLEST_ANCHOR:g} pixels both ways: {report['too_small']}")
     if report["configured"]["best_possible_recall"] >= GOOD_RECALL:
         console.print(f"The configured anchors need no change: their recall is at least {GOOD_RECALL:g}.")
     console.print("Fitted, for the model YAML of every silo:")

@@ -1,5 +1,6 @@
 """The command that fits anchors, as a user runs it."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -12,15 +13,28 @@ from PIL import Image
 
 from cross_silo.data.coco import read_coco
 from cross_silo.data.mindrecord_writer import write_shards
+from cross_silo.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 SIDES = (8, 12, 20, 30, 60, 70)  # of the boxes, in pixels of images of 50 x 100
 
 
-def run(*arguments):
-    command = [sys.executable, ROOT / "tools" / "anchors.py", *map(str, arguments)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=120, env=environment)
+TOOL = ROOT / "tools" / "anchors.py"
+spec = importlib.util.spec_from_file_location("anchors", TOOL)
+tool = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(tool)
+
+
+@pytest.fixture
+def run(capsys):
+    """Return a function: what the command prints."""
+
+    def call(*arguments):
+        capsys.readouterr()
+        assert tool.main([*map(str, arguments)]) == 0
+        return capsys.readouterr().out
+
+    return call
 
 
 def make_silo(directory, images, boxes):
@@ -61,10 +75,8 @@ def silo(tmp_path):
     return make_silo(tmp_path / "silo", 19, boxes)
 
 
-def test_a_report_in_json(silo, model):
-    done = run("--mindrecord_dir", silo, "--config", model, "--generations", "50", "--json")
-    assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout)
+def test_a_report_in_json(run, silo, model):
+    report = json.loads(run("--mindrecord_dir", silo, "--config", model, "--generations", "50", "--json"))
     assert report["boxes"] == 36 and report["too_small"] == 1 and report["input"] == [64, 64]
     # 100 x 50 fits 64 x 64 by 0.64: all boxes of width 0.64 * SIDES, half as high
     assert report["configured"]["best_possible_recall"] == pytest.approx(sum(0.64 * s / 2 * 4 > 13 for s in SIDES) / 6)
@@ -73,35 +85,41 @@ def test_a_report_in_json(silo, model):
     widths = [width for level in report["anchors"] for width in level[::2]]
     assert [len(level) for level in report["anchors"]] == [6, 6, 6]
     assert all(min(abs(width / (0.64 * side) - 1) for width in widths) < 0.1 for side in SIDES)
-    both = json.loads(run("--mindrecord_dir", silo, silo, "--config", model, "--generations", "0", "--json").stdout)
+    both = json.loads(run("--mindrecord_dir", silo, silo, "--config", model, "--generations", "0", "--json"))
     assert both["boxes"] == 72
 
 
-def test_the_printed_block_is_a_configuration(silo, model, tmp_path):
-    done = run("--mindrecord_dir", silo, "--config", model, "--generations", "20", "--seed", "2")
-    assert done.returncode == 0, done.stderr
-    assert "configured" in done.stdout and "fitted" in done.stdout and "1 boxes of less than 2 pixels" in done.stdout
-    block = done.stdout[done.stdout.index("anchors:\n") :]
-    anchors = yaml.safe_load(block)["anchors"]
+def test_the_printed_block_is_a_configuration(run, silo, model, tmp_path):
+    arguments = ("--generations", "20", "--seed", "2")
+    printed = run("--mindrecord_dir", silo, "--config", model, *arguments)
+    assert "configured" in printed and "fitted" in printed and "less than 2 pixels both ways: 1" in printed
+    block = printed[printed.index("anchors:\n") :]
     fitted = tmp_path / "fitted.yaml"
     fitted.write_text(model.read_text() + block)
-    report = json.loads(run("--mindrecord_dir", silo, "--config", fitted, "--generations", "0", "--json").stdout)
-    assert report["configured"]["best_possible_recall"] == 1
-    again = run("--mindrecord_dir", silo, "--config", fitted, "--generations", "20", "--seed", "2").stdout
-    assert yaml.safe_load(again[again.index("anchors:\n") :])["anchors"] == anchors
-    assert "need no change" in again and "need no change" not in done.stdout
+    again = run("--mindrecord_dir", silo, "--config", fitted, *arguments)
+    assert yaml.safe_load(again[again.index("anchors:\n") :]) == yaml.safe_load(block)
+    assert "need no change" in again and "need no change" not in printed
 
 
-def test_mistakes_are_one_line(silo, model, tmp_path):
+def test_mistakes_are_told(silo, model, tmp_path):
     few = make_silo(tmp_path / "few", 2, lambda image: [([0, 0, 9, 9], 0)] * image)
     other = tmp_path / "other.yaml"
     other.write_text("detector: faster_rcnn\n")
     for directory, config, expected in (
         (few, model, "--mindrecord_dir: found 1 boxes; expected at least 9"),
-        (silo, other, "detector is faster_rcnn; expected yolo"),
         (tmp_path, model, "has no manifest.json"),
         (silo, tmp_path / "none.yaml", "none.yaml"),
+        (silo, other, "detector is faster_rcnn; expected yolo"),
     ):
-        done = run("--mindrecord_dir", directory, "--config", config)
-        assert done.returncode == 2 and done.stdout == ""
-        assert done.stderr.startswith("error: ") and expected in done.stderr and done.stderr.count("\n") == 1
+        with pytest.raises(UserError, match=expected):
+            tool.main(["--mindrecord_dir", str(directory), "--config", str(config)])
+    done = subprocess.run(
+        [sys.executable, TOOL, "--mindrecord_dir", silo, "--config", other],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
