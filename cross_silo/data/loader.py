@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Iterator, List, Optional, Sequence, Tuple, Union
+from typing import Any, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -14,14 +14,12 @@ from cross_silo.data.coco import Category
 from cross_silo.data.manifest import read_manifest
 from cross_silo.data.prefetch import Prefetcher
 from cross_silo.data.samples import SampleReader
-from cross_silo.data.transforms import MixTransform, Resizing, Sample, Transform, apply
+from cross_silo.data.transforms import AnyTransform, MixTransform, Resizing, Sample, apply
 from cross_silo.errors import UserError
 
 BATCHES_AHEAD = 6  # on a busy machine the thread may not run for a step or two
 READ_AT_ONCE = 256  # images: opening the shards takes about as long as reading 30 to 100 of them
 CACHE_MB = 256
-
-AnyTransform = Union[Transform, MixTransform]
 
 Position = Tuple[int, int]
 """Epoch and step, both from 0."""

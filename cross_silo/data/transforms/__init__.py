@@ -5,9 +5,10 @@ from cross_silo.data.transforms.colour import ColorJitter, HSVJitter
 from cross_silo.data.transforms.flip import HorizontalFlip, VerticalFlip
 from cross_silo.data.transforms.mosaic import Mosaic
 from cross_silo.data.transforms.resize import Letterbox, ResizeAndPad, Resizing
-from cross_silo.data.transforms.sample import MixTransform, Sample, Transform, apply, clip_boxes
+from cross_silo.data.transforms.sample import AnyTransform, MixTransform, Sample, Transform, apply, clip_boxes
 
 __all__ = [
+    "AnyTransform",
     "ColorJitter",
     "HSVJitter",
     "HorizontalFlip",
