@@ -5,7 +5,16 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash scripts/setup.sh
 
 selection=(-m "not long")
-if [ "${1:-}" = --all ]; then selection=(); shift; fi
+if [ "${1:-}" = --all ]; then
+  selection=(); shift
+  # PyTorch, which some long tests compare with. Its CPU builds are far smaller: PIP_EXTRA_INDEX_URL may name their index.
+  if [ ! -e .venv-torch/.set-up ]; then
+    rm -rf .venv-torch
+    .venv/bin/python -m venv .venv-torch
+    .venv-torch/bin/python -m pip install --quiet --disable-pip-version-check "torch>=2.1" torchvision numpy
+    touch .venv-torch/.set-up
+  fi
+fi
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 .venv/bin/python -m pytest "${selection[@]}" "$@"
