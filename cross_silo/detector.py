@@ -42,7 +42,11 @@ class InputSize:
 
 
 class Detector(Protocol):
-    """What a detector offers. The class is imported without MindSpore; its methods import it."""
+    """What a detector offers. The class is imported without MindSpore; its methods import it.
+
+    One that may be cut in two has ``legal_cuts``, numbers of first layers, and its network ``forward_to(image, cut)``,
+    the one tensor that those layers give, and ``forward_from(tensor, cut)``, the same as the network's ``construct``.
+    """
 
     tag: ClassVar[str]
     """Stands in the names of a worker's checkpoints."""
