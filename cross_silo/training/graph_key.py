@@ -10,8 +10,9 @@ import os
 import platform
 import sys
 import sysconfig
+from functools import partial
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, MethodType, ModuleType
 from typing import Dict, Iterable, List, Sequence, Set
 
 import mindspore
@@ -40,6 +41,7 @@ def graph_key(facts: Sequence[object], defined_by: Iterable[type], cell: nn.Cell
         defined_by: classes that build it, beside those of the cells in it; the code of their packages counts.
     """
     parameters = [(p.name, p.shape, str(p.dtype), p.requires_grad) for p in cell.get_parameters()]
+    seen: Dict[int, object] = {}
     types = [*defined_by, *(type(part) for _, part in cell.cells_and_names())]
     content = [
         platform.node(),
@@ -53,16 +55,16 @@ def graph_key(facts: Sequence[object], defined_by: Iterable[type], cell: nn.Cell
         parameters,
         [(tensor.shape, str(tensor.dtype)) for tensor in inputs],
         code_digest(types),
-        [_constant(part, set()) for _, part in cell.cells_and_names()],
+        [_constant(part, seen) for _, part in cell.cells_and_names()],
     ]
     return hashlib.sha256(repr(content).encode()).hexdigest()[:32]
 
 
-def _constant(value: object, above: Set[int]) -> object:
+def _constant(value: object, seen: Dict[int, object]) -> object:
     """Return what stands for a value that a cell holds: the same in two processes only if the value is.
 
     Args:
-        above: ids of the objects that hold it, which may refer to one another.
+        seen: objects met before, which stand for themselves by their number; kept, so that no id is used again.
     """
     if value is None or isinstance(value, (bool, int, float, complex, str, bytes, np.generic)):
         return repr(value)
@@ -71,23 +73,39 @@ def _constant(value: object, above: Set[int]) -> object:
     if isinstance(value, (Tensor, np.ndarray)):
         array = np.ascontiguousarray(value.asnumpy() if isinstance(value, Tensor) else value)
         return array.shape, str(array.dtype), hashlib.sha256(array.tobytes()).hexdigest()
-    name = getattr(value, "__qualname__", None) or f"{type(value).__module__}.{type(value).__qualname__}"
-    if id(value) in above or isinstance(value, (type, ModuleType)):
-        return name
-    inside = above | {id(value)}
+    if isinstance(value, (type, ModuleType)):
+        return getattr(value, "__qualname__", value.__name__)
+    if id(value) in seen:
+        return "met before", list(seen).index(id(value))
+    seen[id(value)] = value
+    return f"{type(value).__module__}.{type(value).__qualname__}", [_constant(part, seen) for part in _parts(value)]
+
+
+def _parts(value: object) -> Iterable[object]:
+    """Return the values that an object consists of, in an order of their own."""
+    own = dict(getattr(value, "__dict__", {}))
     if isinstance(value, (list, tuple)):
-        return name, [_constant(part, inside) for part in value]
-    if isinstance(value, (dict, set, frozenset)):
-        parts = value.items() if isinstance(value, dict) else value
-        return name, sorted(repr(_constant(part, inside)) for part in parts)
+        return value
+    if isinstance(value, (set, frozenset)):
+        return sorted(value, key=repr)
+    if isinstance(value, dict):
+        return [part for key in sorted(value, key=repr) for part in (key, value[key])]
     if isinstance(value, Primitive):
-        return name, value.name, _constant(dict(value.attrs), inside)
-    own = getattr(value, "__dict__", {})
+        return value.name, dict(value.attrs)
     if isinstance(value, nn.Cell):
-        return name, [(k, _constant(own[k], inside)) for k in sorted(own.keys() - CELLS_OWN)]
-    if type(value).__module__.partition(".")[0] in VERSIONED:
-        return name
-    return name, _constant(own, inside)
+        return [part for key in sorted(own.keys() - CELLS_OWN) for part in (key, own[key])]
+    if isinstance(value, partial):
+        return value.func, value.args, value.keywords
+    if isinstance(value, FunctionType):  # its code counts with that of its package
+        captured = [cell.cell_contents for cell in value.__closure__ or ()]
+        return value.__qualname__, value.__defaults__, value.__kwdefaults__, captured
+    if isinstance(value, MethodType):
+        return value.__func__, value.__self__
+    home = sys.modules.get(type(value).__module__)
+    if home is None or home.__name__.partition(".")[0] in VERSIONED or _is_standard(home):
+        text = repr(value)
+        return () if " at 0x" in text else (text,)
+    return (own,)
 
 
 def code_digest(types: Iterable[type]) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
+import logging
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -74,6 +77,11 @@ HELD = {
     "operator": ops.Concat,
     "object": Own,
     "function": lambda number: (np.sin, np.cos)[number],
+    "closure": lambda number: lambda: number,
+    "default": lambda number: functools.partial(max, key=lambda value, least=number: value + least),
+    "partial": lambda number: functools.partial(max, number),
+    "method": lambda number: Own(number).__init__,
+    "path": lambda number: Path(str(number)),
 }
 
 
@@ -85,6 +93,15 @@ def test_what_a_cell_holds_counts(make):
         return graph_key(("settings",), (Builder,), cell, [])
 
     assert key_with(make(0)) == key_with(make(0)) != key_with(make(1))
+
+
+def test_objects_that_refer_to_many_others_take_no_time():
+    first = [Own(0)]
+    for _ in range(60):
+        first = [first, first]
+    cell = Cell()
+    cell.held = [first, logging.getLogger("own"), object()]
+    assert graph_key((), (Builder,), cell, []) == graph_key((), (Builder,), cell, [])
 
 
 @pytest.mark.parametrize("name", ["MS_DEV_SOMETHING", "ONEDNN_MAX_CPU_ISA", "OMP_NUM_THREADS"])
