@@ -75,9 +75,9 @@ class Handler(BaseHTTPRequestHandler):
         try:
             self.rfile.left = MAX_HEADER_BYTES  # type: ignore[attr-defined]
             try:
-                self.raw_requestline = self.rfile.readline(MAX_HEADER_BYTES)
+                self.raw_requestline = self.rfile.readline(MAX_HEADER_BYTES + 1)
             except LineTooLong:
-                self.requestline, self.request_version, self.command = "", self.protocol_version, ""
+                self.requestline, self.command = "", ""
                 self.send_error(431, "the request line is too long")
                 return
             if not self.raw_requestline:
@@ -95,10 +95,11 @@ class Handler(BaseHTTPRequestHandler):
     def send_error(self, code: int, message: Optional[str] = None, explain: Optional[str] = None) -> None:
         """Refuse what is no request; BaseHTTPRequestHandler calls this with the status."""
         self.close_connection = True
+        self.request_version = self.protocol_version  # whatever was read of it
         self._send(json_response({"error": message or explain or "bad request"}, int(code)), -1)
 
     def log_message(self, format: str, *args: Any) -> None:
-        log.debug(format, *args)
+        log.debug("%.300s", format % args)
 
     def _answer(self) -> None:
         try:

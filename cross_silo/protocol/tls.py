@@ -30,6 +30,7 @@ def server_context(cert_file: Path, key_file: Path, ca_file: Optional[Path]) -> 
         UserError: a file is missing or is not what it should be.
     """
     context = _context(ssl.PROTOCOL_TLS_SERVER)
+    context.num_tickets = 0  # nobody resumes a session
     _load_pair(context, cert_file, key_file)
     if ca_file is not None:
         _load_authorities(context, ca_file)

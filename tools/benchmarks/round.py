@@ -28,9 +28,12 @@ from rich.console import Console
 from rich.table import Table
 
 from cross_silo.checkpoint import CheckpointInfo, checkpoint_path, write_checkpoint
+from cross_silo.config.auth import SERVER
+from cross_silo.config.federated import load_federated
 from cross_silo.coordination.embedded import EmbeddedRedis
 from cross_silo.errors import UserError, run_main
 from cross_silo.launch.ready import read_ready
+from cross_silo.protocol.access import credentials
 from cross_silo.protocol.client import AggregationClient
 
 SAMPLES = 64
@@ -46,6 +49,9 @@ def parse(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     parser.add_argument("--params", type=int, default=41_088_002, help="float32 parameters of the model")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=7, help="the median counts")
+    parser.add_argument(
+        "--auth", choices=("none", "mtls"), default="none", help="how ours authenticates; the floor: none"
+    )
     parser.add_argument("--work_dir", help="where checkpoints are written for a while; default: TMPDIR")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     args = parser.parse_args(argv)
@@ -184,13 +190,15 @@ def measure_floor(args: argparse.Namespace) -> List[float]:
 # ours
 
 
-def our_worker(index: int, params: int, rounds: int, address: str, results: Any, barrier: Any) -> None:
+def our_worker(index: int, params: int, rounds: int, address: str, yaml: Path, results: Any, barrier: Any) -> None:
     """Take part in ``rounds`` rounds as a worker does; put seconds, memory and bytes."""
     shapes = model_shapes(params)
     rng = np.random.default_rng(index)
     weights = {name: rng.standard_normal(shape, np.float32) for name, shape in shapes.items()}
     own = memory(os.getpid())[1]
-    client = AggregationClient(address, f"silo_{index}", secrets.token_hex(4), f"{HOST}:{os.getpid()}")
+    silo = f"silo_{index}"
+    shown = credentials(load_federated(yaml), silo)
+    client = AggregationClient(address, silo, secrets.token_hex(4), f"{HOST}:{os.getpid()}", shown=shown)
     client.acquire_lease(SAMPLES, client.job().fingerprint)
     barrier.wait()
     seconds = []
@@ -234,10 +242,19 @@ def run_workers(
     return slowest[WARM_UP:], [extra for _, _, extra in told]
 
 
+def make_certificates(directory: Path, silos: Sequence[str]) -> None:
+    """Make certificates of the server and the silos in ``directory``."""
+    from cross_silo.security.authority import Authority
+
+    authority = Authority(directory)
+    for name in (SERVER, *silos):
+        authority.issue(name, (HOST,))
+
+
 class OurServer:
     """The aggregator process with a model of ``params``, in a directory of its own."""
 
-    def __init__(self, directory: Path, params: int, workers: int, rounds: int, redis: str) -> None:
+    def __init__(self, directory: Path, params: int, workers: int, rounds: int, redis: str, auth: str) -> None:
         shapes = model_shapes(params)
         name = f"benchmark_{secrets.token_hex(3)}"
         checkpoints = directory / name
@@ -245,13 +262,17 @@ class OurServer:
         weights = {key: np.zeros(shape, np.float32) for key, shape in shapes.items()}
         path = checkpoint_path(checkpoints, name, 0, datetime.datetime.now())
         write_checkpoint(path, weights, CheckpointInfo(fl_name=name))
-        yaml = directory / f"{name}.yaml"
-        yaml.write_text(
+        silos = [f"silo_{index}" for index in range(workers)]
+        self.yaml = directory / f"{name}.yaml"
+        self.yaml.write_text(
             f"fl_name: {name}\nfl_iteration_num: {rounds}\nlease: 3600\ndistributed_cache: {{address: '{redis}'}}\n"
-            f"round: {{start_fl_job_threshold: {workers}}}\n"
+            f"round: {{start_fl_job_threshold: {workers}}}\nsilos: [{', '.join(silos)}]\n"
+            f"auth: {{mode: {auth}, dir: '{checkpoints / 'auth'}'}}\n"
         )
+        if auth == "mtls":
+            make_certificates(checkpoints / "auth", silos)
         self.address = free_address()
-        command = [sys.executable, "-m", "cross_silo.aggregation.server", "--yaml_config", str(yaml)]
+        command = [sys.executable, "-m", "cross_silo.aggregation.server", "--yaml_config", str(self.yaml)]
         command += ["--http_server_address", self.address, "--tcp_server_ip", HOST]
         command += ["--checkpoint_dir", str(checkpoints), "--run_dir", str(checkpoints)]
         self.log = checkpoints / "server.log"
@@ -276,11 +297,12 @@ class OurServer:
 
 def measure_ours(args: argparse.Namespace, directory: Path, redis: str) -> Dict[str, Any]:
     """Return seconds of each round, memory in MB and bytes of our server and workers."""
-    small = OurServer(directory, 10_000, args.workers, 1, redis)
+    small = OurServer(directory, 10_000, args.workers, 1, redis, args.auth)
     small.stop()
-    server = OurServer(directory, args.params, args.workers, args.rounds + WARM_UP + 1, redis)
+    server = OurServer(directory, args.params, args.workers, args.rounds + WARM_UP + 1, redis, args.auth)
     try:
-        seconds, told = run_workers(args, our_worker, (args.params, args.rounds + WARM_UP, server.address))
+        asked = (args.params, args.rounds + WARM_UP, server.address, server.yaml)
+        seconds, told = run_workers(args, our_worker, asked)
         server_peak = memory(server.process.pid)[1]
     finally:
         server.stop()
@@ -314,6 +336,7 @@ def measure(args: argparse.Namespace) -> Dict[str, Any]:
         "params": args.params,
         "workers": args.workers,
         "rounds": args.rounds,
+        "auth": args.auth,
         "floor_seconds": floor_seconds,
         "seconds": our_seconds,
         "ratio": our_seconds / floor_seconds,
@@ -323,7 +346,8 @@ def measure(args: argparse.Namespace) -> Dict[str, Any]:
 
 def show(result: Dict[str, Any]) -> None:
     """Print the table."""
-    title = f"One round: {result['params'] / 1e6:.1f}M float32, {result['workers']} workers, 1 server, loopback"
+    title = f"One round: {result['params'] / 1e6:.1f}M float32, {result['workers']} workers, loopback"
+    title += f", auth {result['auth']}"
     table = Table(title=title, caption="median of the rounds; memory over the process's own, in sizes of the model")
     for heading in ("", "ours", "floor", "ratio"):
         table.add_column(heading, justify="left" if not heading else "right")

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from cross_silo.errors import UserError
-from cross_silo.protocol import http_handler, http_service
+from cross_silo.protocol import connections, http_handler, http_service
 from cross_silo.protocol.http_service import HttpService, Response, json_response
 
 
@@ -212,3 +212,96 @@ def test_other_machines_are_not_served(address):
 def test_an_address_without_a_port():
     with pytest.raises(UserError, match="--address is 'localhost', expected host:port"):
         HttpService("localhost", "--address", {})
+
+
+def test_two_lengths_are_refused(service):
+    peer = raw(service, b"POST /json HTTP/1.1\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}")
+    assert peer.recv(1000).startswith(b"HTTP/1.1 400")
+    peer.close()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"GET /" + b"a" * 20_000,
+        b"GET /good HTTP/1.1\r\nX: " + b"a" * 20_000,
+        b"GET /good HTTP/1.1\r\n" + b"".join(b"X-%d: y\r\n" % i for i in range(3000)) + b"\r\n",
+    ],
+)
+def test_oversized_headers_are_refused(service, content):
+    peer = raw(service, content)
+    answer = b""
+    while b"\r\n\r\n" not in answer and (piece := peer.recv(1000)):
+        answer += piece
+    assert answer.startswith(b"HTTP/1.1 431")
+    peer.close()
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "FOO"])
+def test_other_methods_are_refused(service, method):
+    assert ask(service, method, "/json")[0] == 405
+
+
+def test_a_request_that_is_none_is_refused_as_json(service):
+    peer = raw(service, b"hello\r\n\r\n")
+    assert b'{"error": "Bad request syntax' in peer.recv(1000)
+    peer.close()
+
+
+def test_200_idle_connections_disturb_nobody(service):
+    idle = [raw(service, b"") for _ in range(100)] + [raw(service, b"POST /json HTTP/1.1\r\nX: ") for _ in range(100)]
+    began = time.monotonic()
+    assert ask(service, "POST", "/json", '{"i": 1}') == (200, b'{"i": 1}')
+    assert time.monotonic() - began < 2
+    for peer in idle:
+        peer.close()
+
+
+def test_more_idle_connections_than_there_is_room_for_disturb_nobody(service):
+    service._server.connections._most = 50
+    idle = [raw(service, b"") for _ in range(150)]
+    assert ask(service, "POST", "/json", '{"i": 1}') == (200, b'{"i": 1}')
+    assert idle[0].recv(10) == b""  # the oldest made room
+    for peer in idle:
+        peer.close()
+
+
+@pytest.mark.parametrize(
+    ("head", "drip"),
+    [
+        (b"", b"G"),
+        (b"GET /good HTTP/1.1\r\nX: ", b"y"),
+        (b"GET /good HTTP/1.1\r\n", b"X: y\r\n"),
+        (b"POST /upload HTTP/1.1\r\nContent-Length: 100000\r\n\r\n", b"z"),
+    ],
+)
+def test_a_peer_that_drips_is_dropped(monkeypatch, routes, head, drip):
+    """Each byte comes soon after the one before; all of them never come."""
+    for name, seconds in (("HEADER_SECONDS", 0.4), ("STALL_SECONDS", 0.4), ("SLOWEST_BYTES_PER_SECOND", 1e9)):
+        monkeypatch.setattr(connections, name, seconds)
+    monkeypatch.setattr(http_handler, "HEADER_SECONDS", 0.4)
+    service = HttpService("127.0.0.1:0", "--address", routes.table())
+    service.start()
+    peer = raw(service, head)
+    began = time.monotonic()
+    with pytest.raises(OSError):
+        while time.monotonic() - began < 8:
+            peer.sendall(drip)
+            time.sleep(0.05)
+    assert 0.3 < time.monotonic() - began < 5
+    assert ask(service, "POST", "/json", "{}") == (200, b"{}")
+    peer.close()
+    service.stop(grace=0)
+
+
+def test_a_connection_between_requests_is_dropped_in_time(monkeypatch, routes):
+    monkeypatch.setattr(http_handler, "IDLE_SECONDS", 0.3)
+    service = HttpService("127.0.0.1:0", "--address", routes.table())
+    service.start()
+    peer = raw(service, b"POST /json HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}")
+    answer = b""
+    while piece := peer.recv(1000):
+        answer += piece
+    assert answer.endswith(b"{}")
+    peer.close()
+    service.stop(grace=0)
