@@ -251,6 +251,6 @@ def show(report: Mapping[str, Any]) -> None:
     for note in report["notes"]:
         table.add_row("note", note)
     table.add_row("size", f"{report['bytes'] / 1e6:.1f} MB")
-    console = Console()
+    console = Console(markup=False)  # names are the file's own
     console.print(table)
     console.print(report["out"], soft_wrap=True, highlight=False)

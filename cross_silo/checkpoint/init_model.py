@@ -195,7 +195,7 @@ def anew_for_classes(model: Model, detector: "Detector", number: int, misshapen:
 
 def show(report: Mapping[str, Any]) -> None:
     """Print a report of :func:`write_initial` as tables."""
-    console = Console()
+    console = Console(markup=False)  # names are the file's own
     table = Table(title="initial model", show_header=False)
     table.add_column()
     table.add_column(overflow="fold")

@@ -22,6 +22,7 @@ SIZE_BYTES = 8
 ALIGNMENT = 8
 METADATA = "__metadata__"
 MAX_DIGITS = 18
+MAX_SIDE = 2**31
 SHOWN = 100
 
 DTYPES = {
@@ -120,6 +121,8 @@ def _header(text: bytes) -> Dict[str, Any]:
 def _place(name: str, entry: Any) -> Tuple[str, Tuple[int, ...], int, int]:
     """Return (type, shape, first byte, byte behind the last) of a header's entry."""
     shown = name[:SHOWN]
+    if not name.isprintable():
+        raise _DamagedError(f"tensor {shown!r}: control characters in a name")
     if type(entry) is not dict or not {"dtype", "shape", "data_offsets"} <= set(entry):
         raise _DamagedError(f"tensor {shown!r}: expected dtype, shape and data_offsets")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
@@ -128,8 +131,10 @@ def _place(name: str, entry: Any) -> Tuple[str, Tuple[int, ...], int, int]:
     for numbers in (shape, offsets):
         if type(numbers) is not list or any(type(item) is not int or item < 0 for item in numbers):
             raise _DamagedError(f"tensor {shown!r}: expected whole numbers of 0 or more as shape and data_offsets")
-    if len(shape) > 16 or len(offsets) != 2:
-        raise _DamagedError(f"tensor {shown!r} has {len(shape)} dimensions and {len(offsets)} offsets")
+    if len(shape) > 16 or len(offsets) != 2 or max(shape, default=0) > MAX_SIDE:
+        raise _DamagedError(
+            f"tensor {shown!r} has {len(shape)} dimensions, {len(offsets)} offsets, or one above {MAX_SIDE}"
+        )
     expected = DTYPES[dtype].itemsize
     for side in shape:
         expected *= side

@@ -79,8 +79,9 @@ run = torch.randn(10)
 given = {
     "f4": torch.randn(3, 4, 5), "f8": torch.randn(2).double(), "f2": torch.randn(5).half(),
     "bf16": torch.randn(2, 3).bfloat16(), "i8": torch.tensor(-7), "i4": torch.arange(3).int(),
-    "u1": torch.arange(5).byte(), "bool": torch.tensor([True, False]), "empty": torch.zeros(0, 3), "turned": torch.randn(4, 6).t(),
-    "part": run[2:6], "other": run[5:], "channels_last": torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last),
+    "u1": torch.arange(5).byte(), "bool": torch.tensor([True, False]), "empty": torch.zeros(0, 3),
+    "turned": torch.randn(4, 6).t(), "part": run[2:6], "other": run[5:],
+    "channels_last": torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last),
 }
 torch.save(collections.OrderedDict(given), "zip.pth")
 torch.save(given, "four.pth", pickle_protocol=4)

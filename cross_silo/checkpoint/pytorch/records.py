@@ -14,6 +14,11 @@ class RefusedError(ValueError):
     """The file holds something that is not read, or is damaged; says what."""
 
 
+def printable(text: str) -> str:
+    """Return the beginning of a file's text, without what a terminal would obey."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:SHOWN])
+
+
 @dataclass(frozen=True)
 class Name:
     """What a pickle calls a class or function; nothing looks it up."""
@@ -22,7 +27,7 @@ class Name:
     name: str
 
     def __str__(self) -> str:
-        return f"{self.module}.{self.name}"[:SHOWN]
+        return printable(f"{self.module}.{self.name}")
 
 
 @dataclass(eq=False)

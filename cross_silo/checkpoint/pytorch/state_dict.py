@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
-from cross_silo.checkpoint.pytorch.records import SHOWN, Inert, Instance, RefusedError, Tensor
+from cross_silo.checkpoint.pytorch.records import Inert, Instance, RefusedError, Tensor, printable
 
 WEIGHT_KEYS = ("ema", "model", "state_dict", "model_state_dict")
 """Where a training run's checkpoint has its network, the first that is there: averaged weights before the others."""
 MAX_MODULES = 100_000
 MAX_DEPTH = 64
+MAX_ENTRIES = 1_000_000
+"""Of all modules together, each counted as often as the network holds it."""
+MAX_NAME = 1000
+"""Characters of a tensor's name."""
 
 
 @dataclass
@@ -36,11 +40,15 @@ def select(top: Any) -> Selection:
         raise RefusedError(f"it holds a {kind(top)}; expected a state_dict or a network")
     if _has_tensors(top):
         return _state_dict(top)
-    sets = [key for key, value in top.items() if _is_module(value) or (type(value) is dict and _has_tensors(value))]
+    looked_at: Dict[int, bool] = {}  # a file may hold one large dict many times
+    for value in top.values():
+        if id(value) not in looked_at:
+            looked_at[id(value)] = _is_module(value) or (type(value) is dict and _has_tensors(value))
+    sets = [key for key, value in top.items() if looked_at[id(value)]]
     chosen = next((key for key in WEIGHT_KEYS if key in sets), None)
     if chosen is None and len(sets) == 1:
         chosen = sets[0]
-    keys = ", ".join(str(key)[:SHOWN] for key in list(top)[:10]) or "none"
+    keys = ", ".join(printable(str(key)) for key in list(top)[:10]) or "none"
     if chosen is None:
         instance = next((value for value in top.values() if type(value) is Instance), None)
         raise RefusedError(
@@ -51,7 +59,7 @@ def select(top: Any) -> Selection:
     selection = _network(top[chosen]) if _is_module(top[chosen]) else _state_dict(top[chosen])
     for key, value in top.items():
         if key != chosen:
-            selection.left_out[str(key)[:SHOWN]] = f"{kind(value)} beside the weights of {chosen!r}"
+            selection.left_out[printable(str(key))] = f"{kind(value)} beside the weights of {chosen!r}"
     return selection
 
 
@@ -68,9 +76,9 @@ def _state_dict(entries: Dict[Any, Any]) -> Selection:
     selection = Selection()
     for key, value in entries.items():
         if type(key) is str and type(value) is Tensor:
-            selection.tensors[key] = value
+            selection.tensors[_checked(key)] = value
         else:
-            selection.left_out[str(key)[:SHOWN]] = f"{kind(value)}, expected a tensor with a name"
+            selection.left_out[printable(str(key))] = f"{kind(value)}, expected a tensor with a name"
     return selection
 
 
@@ -88,19 +96,22 @@ def _network(top: Instance) -> Selection:
     selection = Selection(classes=_classes(top))
     # A list of what is left to walk, not recursion: the file says how deep it goes.
     rest: List[Iterator[Tuple[str, Instance]]] = [iter([("", top)])]
-    count = 0
+    count = entries = 0
     while rest:
         prefix, module = next(rest[-1], ("", None))
         if module is None:
             rest.pop()
             continue
         count += 1
+        entries += sum(len(part) for part in (module.state or {}).values() if type(part) in (dict, list))
+        if entries > MAX_ENTRIES:
+            raise RefusedError(f"its network has more than {MAX_ENTRIES:,} entries")
         if count > MAX_MODULES or len(rest) > MAX_DEPTH:
             raise RefusedError(f"its network has more than {MAX_MODULES:,} modules or is {MAX_DEPTH} modules deep")
         for name, tensor in _own_tensors(prefix, module):
             if type(tensor) is not Tensor:
-                raise RefusedError(f"{name[:SHOWN]} is a {kind(tensor)}, expected a tensor")
-            selection.tensors[name] = tensor
+                raise RefusedError(f"{printable(name)} is a {kind(tensor)}, expected a tensor")
+            selection.tensors[_checked(name)] = tensor
         rest.append(iter(_children(prefix, module)))
     if not selection.tensors:
         raise RefusedError(f"{top.of} has no tensors")
@@ -125,8 +136,14 @@ def _children(prefix: str, module: Instance) -> Iterator[Tuple[str, Instance]]:
         if child is None:
             continue
         if not _is_module(child):
-            raise RefusedError(f"{prefix}{name} is a {kind(child)}, expected a module of the network"[: 2 * SHOWN])
-        yield f"{prefix}{name}.", child
+            raise RefusedError(f"{printable(f'{prefix}{name}')} is a {kind(child)}, expected a module of the network")
+        yield _checked(f"{prefix}{name}."), child
+
+
+def _checked(name: str) -> str:
+    if len(name) > MAX_NAME or not name.isprintable():
+        raise RefusedError(f"it has a tensor named {printable(name)!r}...: too long or with control characters")
+    return name
 
 
 def _classes(top: Instance) -> Tuple[str, ...]:
@@ -134,6 +151,6 @@ def _classes(top: Instance) -> Tuple[str, ...]:
     names: Optional[Any] = (top.state or {}).get("names")
     if type(names) is dict and list(names) == list(range(len(names))):
         names = list(names.values())
-    if type(names) is not list or any(type(name) is not str for name in names):
+    if type(names) is not list or any(type(name) is not str or not name.isprintable() for name in names):
         return ()
     return tuple(names)

@@ -45,7 +45,10 @@ class Storages:
         check_strides(tensor, name)
         flat = self._flat(tensor.storage, name)
         if 0 in tensor.size:
-            return np.zeros(tensor.size, flat.dtype)
+            try:
+                return np.zeros(tensor.size, flat.dtype)
+            except ValueError:
+                raise RefusedError(f"tensor {name!r} has no numbers and the size {tensor.size}") from None
         strides = tuple(stride * flat.itemsize for stride in tensor.stride)
         return np.lib.stride_tricks.as_strided(flat[tensor.offset :], tensor.size, strides, writeable=False)
 

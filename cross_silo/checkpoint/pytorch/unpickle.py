@@ -26,6 +26,7 @@ from cross_silo.checkpoint.pytorch.records import (
     Storage,
     Tensor,
     is_known,
+    printable,
 )
 
 MAX_BYTES = 64 * 1024 * 1024
@@ -67,7 +68,7 @@ def unpickle(stream: BinaryIO, storages: Optional[Dict[str, Storage]] = None) ->
     except RefusedError:
         raise
     except (ValueError, OverflowError, IndexError) as error:
-        raise RefusedError(f"its pickle is damaged: {str(error)[:SHOWN] or type(error).__name__}") from None
+        raise RefusedError(f"its pickle is damaged: {printable(str(error)) or type(error).__name__}") from None
     raise RefusedError("its pickle does not end")
 
 
@@ -137,7 +138,7 @@ class _Machine:
         elif opcode == "POP_MARK":
             self.pop_mark()
         elif opcode in WRITTEN_BY_NAME:
-            what = str(argument).replace(" ", ".")[:SHOWN]
+            what = printable(str(argument).replace(" ", "."))
             raise RefusedError(f"it names {what} by {WRITTEN_BY_NAME[opcode]}, which is not read")
         elif opcode not in ("PROTO", "FRAME"):
             raise RefusedError(f"its pickle has the opcode {opcode}, which torch.save does not write")

@@ -74,7 +74,7 @@ class Archive:
             raise RefusedError(f"its record {name[:SHOWN]!r} is missing")
         start = entry.header_offset + LOCAL_HEADER.size
         head = bytes(self._data[max(entry.header_offset, 0) : start])
-        if len(head) < LOCAL_HEADER.size or not head.startswith(MAGIC):
+        if len(head) != LOCAL_HEADER.size or not head.startswith(MAGIC):
             raise RefusedError(f"its record {name[:SHOWN]!r} does not stand where the directory says")
         start += sum(LOCAL_HEADER.unpack(head)[-2:])
         content = self._data[start : start + entry.file_size]

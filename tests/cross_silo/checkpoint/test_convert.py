@@ -170,8 +170,12 @@ def test_mistakes_are_named(tmp_path, config):
 
 
 def test_the_table_groups_what_is_left_out_by_its_reason(tmp_path, capsys):
-    many = {f"x{i}": np.zeros(1) for i in range(9)}
+    many = {f"x{i}[/red]": np.zeros(1) for i in range(9)}
     write_tensors(tmp_path / "a.pth", {**THEIRS, **many}, CheckpointInfo())
     assert main(NAMINGS, ["--in", str(tmp_path / "a.pth"), "--out", str(tmp_path / "a.ckpt")]) == 0
     text = " ".join(capsys.readouterr().out.split())
-    assert "9: x0, x1, x2, ...: unknown" in text and "12 tensors, PyTorch" in text and text.endswith("a.ckpt")
+    assert (
+        "9: x0[/red], x1[/red], x2[/red], ...: unknown" in text
+        and "12 tensors, PyTorch" in text
+        and text.endswith("a.ckpt")
+    )

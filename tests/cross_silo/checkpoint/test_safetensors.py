@@ -81,6 +81,8 @@ def test_what_is_written_is_read(tmp_path, dtype):
         (layout({"a": entry(shape=(1,) * 17)}, bytes(8)), "17 dimensions"),
         (layout({"a": entry(offsets=(0, 8, 9))}, bytes(8)), "3 offsets"),
         (layout({"a": entry(shape=(10**9, 10**9))}, bytes(8)), "has 8 bytes, expected 4000000000000000000"),
+        (layout({"a": entry(shape=(2**40, 0), offsets=(0, 0))}), "or one above"),
+        (layout({"a\x1b": entry()}, bytes(8)), "control characters"),
         (layout({"a": entry(offsets=(8, 0))}, bytes(8)), "has -8 bytes"),
         (layout({"a": entry()}, bytes(4)), "its tensors end at byte 8, the file at 4"),
         (layout({"a": entry()}, bytes(12)), "its tensors end at byte 8, the file at 12"),

@@ -5,6 +5,8 @@ import tarfile
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from cross_silo.checkpoint.file import UnreadableCheckpointError
 from cross_silo.checkpoint.pytorch import is_torch_file, read_torch
@@ -70,6 +72,24 @@ def test_a_command_is_not_run(tmp_path, save, where):
     with pytest.raises(UnreadableCheckpointError, match=rf"a\.pt is refused: it names {os.system.__module__}\.system"):
         read_torch(path)
     assert not target.exists()
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+@pytest.mark.parametrize("save", [torch_files.save, torch_files.save_legacy])
+def test_a_damaged_file_is_read_or_refused_and_nothing_else(tmp_path, save, data):
+    top, classes = network()
+    path = tmp_path / "a.pt"
+    save(path, {"model": top, "epoch": 1}, *classes)
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 3))):
+        at, count = data.draw(st.integers(0, len(content) - 1)), data.draw(st.integers(0, 8))
+        content[at : at + count] = data.draw(st.binary(min_size=0, max_size=8))
+    path.write_bytes(content)
+    try:
+        read_torch(path)
+    except UnreadableCheckpointError:
+        pass
 
 
 def test_what_is_no_file_of_pytorch(tmp_path):

@@ -95,6 +95,24 @@ def test_networks_are_neither_deep_nor_endless():
         select(bomb)
 
 
+def test_shared_parts_are_not_walked_without_end():
+    wide = module([f"p{i}" for i in range(10_000)])
+    bomb = module(children={str(i): wide for i in range(100)})
+    with pytest.raises(RefusedError, match="more than 1,000,000 entries"):
+        select(module(children={str(i): bomb for i in range(1000)}))
+    large = dict.fromkeys(range(10_000))
+    assert list(select({"w": {"w": tensor()}, **{f"x{i}": large for i in range(10_000)}}).tensors) == ["w"]
+
+
+@pytest.mark.parametrize("name", ["a" * 1001, "a\x1b[31m", "a\nb"])
+def test_names_that_a_terminal_would_obey_are_refused(name):
+    for top in ({name: tensor()}, module([name]), module(children={name: module(["w"])})):
+        with pytest.raises(RefusedError, match="too long or with control characters") as caught:
+            select(top)
+        assert str(caught.value).isprintable()
+    assert select(module(["w"], names=["a\x1b"])).classes == ()
+
+
 def test_many_names_of_a_buffer_set_are_compared_as_texts_only():
     top = module(["w"], buffers=["b"], _non_persistent_buffers_set=[["x"], np.zeros, "b"])
     assert list(select(top).tensors) == ["w"]

@@ -44,6 +44,7 @@ def test_a_view_is_numpys(tensor, expected):
         (view(0, (13,), (1,)), "'w' reaches outside its storage: its last number is 12, the storage has 12"),
         (view(1, (3, 4), (4, 1)), "reaches outside its storage"),
         (view(12, (), ()), "reaches outside its storage"),
+        (view(0, (2**59, 2**59, 0), (0, 0, 0)), "'w' has no numbers and the size"),
         (view(0, (2, 2), (2**59, 1)), "reaches outside its storage"),
         (view(0, (2**59,), (0,)), "overlaps itself"),
         (view(0, (4, 3), (1, 1)), "overlaps itself"),

@@ -124,6 +124,17 @@ def test_a_program_and_a_strange_byte_order_are_refused(tmp_path, content):
     refused(torch_files.zipped(tmp_path / "b.pt", *content, byteorder=b"middle"), "byteorder is b'middle'")
 
 
+def test_a_record_before_the_file_is_refused(tmp_path, content):
+    path = tmp_path / "a.pth"
+    torch_files.zipped(path, *content)
+    data = bytearray(path.read_bytes())
+    end = data.rindex(b"PK\x05\x06")
+    start = struct.unpack_from("<I", data, end + 16)[0]
+    data[end + 16 : end + 20] = struct.pack("<I", start + 20)  # so that all offsets count from 20 bytes before
+    path.write_bytes(data)
+    refused(path, "")
+
+
 def test_a_cut_file_is_refused(tmp_path, content):
     path = tmp_path / "a.pth"
     torch_files.zipped(path, *content)
