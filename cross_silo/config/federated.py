@@ -13,6 +13,8 @@ from cross_silo.config.auth import Auth, check_enrolled
 from cross_silo.config.engine_keys import take_out
 from cross_silo.config.participation import AggregationTrigger, Participation, required_updates
 from cross_silo.config.schema import build, read_yaml, require
+from cross_silo.config.stop_condition import StopCondition
+from cross_silo.config.stop_reach import check_reachable, surely_met_in
 from cross_silo.errors import UserError
 
 ENGINES = ("native",)
@@ -196,7 +198,7 @@ class FederatedConfig:
     fl_name: str = "cross_silo"
     """Name of the job; prefix of its Redis keys and checkpoints."""
     fl_iteration_num: int = 10
-    """Good rounds to train."""
+    """Good rounds to train; stop_condition may end the job earlier."""
     server_mode: str = "CLOUD_TRAINING"
     """Only CLOUD_TRAINING."""
     enable_ssl: bool = False
@@ -215,6 +217,7 @@ class FederatedConfig:
     summary: Summary = field(default_factory=Summary)
     client: Client = field(default_factory=Client)
     evaluation: Evaluation = field(default_factory=Evaluation)
+    stop_condition: StopCondition = field(default_factory=StopCondition)
 
     def __post_init__(self) -> None:
         require(
@@ -240,6 +243,10 @@ class FederatedConfig:
                 f"but silos allows {self.num_silos}: no round could ever begin"
             )
         self.round.participation(self.aggregation_trigger)  # refuses what can never be met
+        last = surely_met_in(self.stop_condition, self.fl_iteration_num)
+        if last is not None:  # the server then ends the job with exactly that round, whoever is alive
+            object.__setattr__(self, "fl_iteration_num", last)
+        check_reachable(self.stop_condition, self.fl_iteration_num, bool(self.evaluation.annotations))
 
     @property
     def participation(self) -> Participation:

@@ -19,8 +19,8 @@ ENDED = ("finished", "failed", "stopped")
 """States that a job does not leave."""
 ROLES = ("scheduler", "server", "evaluator")
 """Roles of members."""
-COMMANDS = ("enable", "disable", "new_instance", "stop")
-JOB_KEYS = ("job", "requests", "rounds", "evaluations", "silo_evaluations")
+COMMANDS = ("enable", "disable", "new_instance", "stop", "finish")
+JOB_KEYS = ("job", "requests", "rounds", "evaluations", "silo_evaluations", "seen")
 Scalar = Union[str, int, float]
 
 
@@ -99,7 +99,7 @@ class JobStore:
     # requests to the server
 
     def request(self, command: str, payload: Optional[Mapping[str, Any]] = None) -> None:
-        """Ask the job's server for "enable", "disable", "new_instance" or "stop"."""
+        """Ask the job's server for one of COMMANDS; "finish": a stop condition is met."""
         if command not in COMMANDS:
             raise ValueError(f"command is {command!r}, expected one of {', '.join(COMMANDS)}")
         self._append("requests", json.dumps([command, dict(payload or {})]))
@@ -180,7 +180,27 @@ class JobStore:
         milliseconds = int(seconds * 1000)
         return [worker, json.dumps(dict(info)), milliseconds, silo, max(self._ttl, milliseconds)]
 
+    def note_seen(self, silos: Mapping[str, Mapping[str, Any]]) -> None:
+        """Keep what live silos told, with the time; it is there still when their leases are gone."""
+        if silos:
+            with self._client.pipeline(transaction=True) as pipe:
+                pipe.hset(self._key("seen"), mapping={silo: json.dumps(dict(told)) for silo, told in silos.items()})
+                pipe.pexpire(self._key("seen"), self._ttl)
+                pipe.execute()
+
+    def seen(self) -> Dict[str, Dict[str, Any]]:
+        """Return what each silo told when it was last seen alive."""
+        return {silo: json.loads(told) for silo, told in sorted(self._client.hgetall(self._key("seen")).items())}
+
     # rounds and evaluations
+
+    def counts(self) -> Tuple[int, int]:
+        """Return how many attempts at rounds and how many evaluations there are."""
+        with self._client.pipeline(transaction=False) as pipe:
+            pipe.xlen(self._key("rounds"))
+            pipe.hlen(self._key("evaluations"))
+            rounds, evaluations = pipe.execute()
+        return rounds, evaluations
 
     def add_round(self, record: Mapping[str, Any]) -> None:
         """Append the record of one attempt at a round; a record sent twice in a row is kept once."""
