@@ -17,7 +17,9 @@ from cross_silo.aggregation.rounds import Rounds
 from cross_silo.aggregation.service import EngineRoutes
 from cross_silo.aggregation.uploads import UploadPool
 from cross_silo.checkpoint import CheckpointInfo
+from cross_silo.config.auth import OPERATOR, SERVER, SILO
 from cross_silo.config.federated import FederatedConfig, Round
+from cross_silo.protocol.access import Access
 from cross_silo.protocol.client import AggregationClient
 from cross_silo.protocol.http_service import HttpService
 from cross_silo.protocol.layout import largest_message
@@ -48,7 +50,8 @@ class ServedJob:
         pool = UploadPool(config.round.max_uploads, largest_message(self.job.sizes))
         routes = EngineRoutes(self.aggregator, self.job, pool).routes()
         routes.update(JobRoutes(self.aggregator, self.job).routes())
-        self.service = HttpService("127.0.0.1:0", "--http_server_address", routes)
+        access = Access(config, SERVER, (SILO,), also={"/job": (OPERATOR,)})
+        self.service = HttpService("127.0.0.1:0", "--http_server_address", routes, access)
         self.service.start()
         self.address = self.service.address
         self.stop = threading.Event()
