@@ -255,9 +255,9 @@ class Aggregator:
     def tick(self) -> None:
         """Act on leases and time windows that ended."""
         for lease in self.leases.expire():
-            log.warning("silo %s (%s): no heartbeat for %g s", lease.silo, lease.node, self.leases.seconds)
+            log.warning("silo %s (%s): no heartbeat for %g s (lease)", lease.silo, lease.node, self.leases.seconds)
             with self.changed:
-                self.rounds.lost(lease.silo, lease.worker, f"no heartbeat for {self.leases.seconds:g} s")
+                self.rounds.lost(lease.silo, lease.worker, f"no heartbeat for {self.leases.seconds:g} s (lease)")
         with self.changed:
             before = self.rounds.key, self.rounds.phase
             self.rounds.tick()

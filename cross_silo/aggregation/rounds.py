@@ -13,6 +13,7 @@ from typing import Callable, Dict, List, Mapping, Optional
 import numpy as np
 
 from cross_silo.aggregation.participant import Answer, Key, Outcome, Participant, wait_for
+from cross_silo.aggregation.windows import START, Window, running_windows
 from cross_silo.config.federated import Round
 from cross_silo.config.participation import AggregationTrigger, Participation
 from cross_silo.protocol.schema import OUT_OF_TIME, REQUEST_ERROR, SUCCEED
@@ -256,27 +257,24 @@ class Rounds:
         if self.phase not in OPEN or self._sealed:
             return
         self._start_if_all_there()  # whom the start waited for may have died
-        now, settings, least = self._clock(), self.settings, self.participation.least
-        if self.phase == JOINING and now - self._began >= settings.start_fl_job_time_window / 1000:
-            if len(self._ready or self.participants) >= least:
+        now, least = self._clock(), self.participation.least
+        for window in self.windows():
+            if window.left(now) > 0:
+                continue
+            if window.key == START and len(self._ready or self.participants) >= least:
                 self._short = True
                 self._start()
+            elif window.key != START and self._admitted() >= least:
+                self._seal(f"did not push before the {window} ended")
             else:
-                self.fail(
-                    f"startFLJob window of {settings.start_fl_job_time_window / 1000:g} s ended; {self._missing()}"
-                )
+                self.fail(f"{window} ended; {self._missing()}")
             return
-        for name, window, since in (
-            ("updateModel", settings.update_model_time_window, self._first_push),
-            ("global iteration", settings.global_iteration_time_window, self._began),
-        ):
-            if since and now - since >= window / 1000:
-                ended = f"{name} window of {window / 1000:g} s ended"
-                if self._admitted() >= least:
-                    self._seal(f"did not push before the {ended}")
-                else:
-                    self.fail(f"{ended}; {self._missing()}")
-                return
+
+    def windows(self) -> List[Window]:
+        """Return the time windows that run."""
+        if self.phase not in OPEN:
+            return []
+        return running_windows(self.settings, self.phase == JOINING, self._began, self._first_push)
 
     def end(self, state: str, reason: str = "") -> None:
         """End the job; a round in progress fails with it."""
@@ -284,6 +282,12 @@ class Rounds:
             return
         self.state, self.reason = state, reason
         self.abandon(f"the job is {state}")
+
+    def finish(self) -> None:
+        """End the job well before its last round: the round in progress is dropped, which is no failure."""
+        key = self.key
+        self.end(FINISHED)
+        self.outcomes = [outcome for outcome in self.outcomes if outcome.key != key]
 
     def abandon(self, reason: str) -> None:
         """Fail the round in progress for a reason that is nobody's fault, unless all its updates are in."""

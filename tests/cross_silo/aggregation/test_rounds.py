@@ -100,7 +100,8 @@ def test_start_window_names_who_is_missing():
     job.rounds.tick()
     assert (job.rounds.key, job.rounds.phase) == ((1, 2), IDLE)
     assert job.outcome().reason == (
-        "round 1 attempt 1 failed: startFLJob window of 300 s ended; joined 1 of 2: silo_0 (host:0); "
+        "round 1 attempt 1 failed: startFLJob window of 300 s "
+        "(round.start_fl_job_time_window) ended; joined 1 of 2: silo_0 (host:0); "
         "1 missing silo (silo_1 (host:1)) did not join"
     )
 
@@ -123,7 +124,8 @@ def test_update_window_counts_from_the_first_update(job):
     job.now += 1
     job.rounds.tick()
     assert job.outcome().reason == (
-        "round 1 attempt 1 failed: updateModel window of 600 s ended; silo_1 (host:1) joined but did not push"
+        "round 1 attempt 1 failed: updateModel window of 600 s "
+        "(round.update_model_time_window) ended; silo_1 (host:1) joined but did not push"
     )
 
 
@@ -132,7 +134,7 @@ def test_global_window_bounds_training(job):
     job.now += 3600
     job.rounds.tick()
     assert job.outcome().reason == (
-        "round 1 attempt 1 failed: global iteration window of 3600 s ended; "
+        "round 1 attempt 1 failed: global iteration window of 3600 s (round.global_iteration_time_window) ended; "
         "silo_0 (host:0), silo_1 (host:1) joined but did not push"
     )
 

@@ -57,7 +57,8 @@ def test_the_update_window_closes_with_those_who_pushed():
     late = job.admit(1)
     assert (late.code, late.reason) == (
         300,
-        "round 1 goes on without silo silo_1: did not push before the updateModel window of 600 s ended",
+        "round 1 goes on without silo silo_1: did not push before the updateModel window of 600 s "
+        "(round.update_model_time_window) ended",
     )
     job.average()
     job.rounds.succeed()
@@ -67,7 +68,8 @@ def test_the_update_window_closes_with_those_who_pushed():
     later = job.admit(1, iteration=1)
     assert (later.code, later.reason) == (
         300,
-        "round 1 closed without silo silo_1: did not push before the updateModel window of 600 s ended",
+        "round 1 closed without silo silo_1: did not push before the updateModel window of 600 s "
+        "(round.update_model_time_window) ended",
     )
 
 
@@ -86,7 +88,8 @@ def test_too_few_updates_at_a_windows_end_fail_the_round():
     job.now += UPDATE
     job.rounds.tick()
     assert job.outcome().reason == (
-        "round 1 attempt 1 failed: updateModel window of 600 s ended; silo_1 (host:1), silo_2 (host:2) joined "
+        "round 1 attempt 1 failed: updateModel window of 600 s "
+        "(round.update_model_time_window) ended; silo_1 (host:1), silo_2 (host:2) joined "
         "but did not push; 1 updates are in, 2 needed"
     )
 
@@ -208,7 +211,8 @@ def test_too_few_at_the_start_fail_the_round():
     job.now += START
     job.rounds.tick()
     assert job.outcome().reason == (
-        "round 1 attempt 1 failed: startFLJob window of 300 s ended; joined 1 of 3 (2 suffice): silo_0 (host:0); "
+        "round 1 attempt 1 failed: startFLJob window of 300 s "
+        "(round.start_fl_job_time_window) ended; joined 1 of 3 (2 suffice): silo_0 (host:0); "
         "2 missing silos (silo_1 (host:1), silo_2 (host:2)) did not join"
     )
 

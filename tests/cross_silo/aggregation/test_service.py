@@ -302,7 +302,7 @@ def test_a_lease_that_runs_out_fails_the_round(serve):
         clients[0].heartbeat()
         served.aggregator.tick()
         time.sleep(0.05)
-    assert clients[0].get_model(1).reason == "round 1 attempt 1 failed: silo_1 (host:1): no heartbeat for 1 s"
+    assert clients[0].get_model(1).reason == "round 1 attempt 1 failed: silo_1 (host:1): no heartbeat for 1 s (lease)"
 
 
 def test_silos_that_cannot_be_had(served):
