@@ -19,6 +19,7 @@ from cross_silo.config.auth import OPERATOR, SERVER, SILO
 from cross_silo.config.federated import FederatedConfig
 from cross_silo.errors import UserError
 from cross_silo.protocol import tls
+from cross_silo.security.reloading import Reloading
 from cross_silo.security.secret_file import check_secret
 
 ROLES = (SILO, OPERATOR, SERVER)
@@ -122,16 +123,16 @@ class Access:
         self._roles = roles
         self._also = {path: frozenset(more) for path, more in (also or {}).items()}
         self._enrolled: FrozenSet[str] = frozenset(config.silo_names)
-        self._tokens: Optional[Tokens] = None
-        self._context: Optional[tls.Reloading] = None
+        self._tokens: Optional[Reloading[Tokens]] = None
+        self._context: Optional[Reloading[ssl.SSLContext]] = None
         auth = config.auth
         if auth.mode == "token":
-            self._tokens = Tokens(auth.tokens_file)
+            self._tokens = Reloading(lambda: Tokens(auth.tokens_file), (auth.tokens_file,))
         if config.has_tls:
             cert, key, ca = auth.cert_file(name), auth.key_file(name), auth.ca_file
             tls.check_own(cert, key, ca, serves=True)
             peers = ca if auth.mode == "mtls" else None
-            self._context = tls.Reloading(lambda: tls.server_context(cert, key, peers), (cert, key, ca))
+            self._context = Reloading(lambda: tls.server_context(cert, key, peers), (cert, key, ca))
 
     @property
     def context(self) -> Optional[ssl.SSLContext]:
@@ -153,7 +154,7 @@ class Access:
         if self._tokens is None:
             identity = peer_identity(connection.getpeercert())
         else:
-            identity = self._bearer(self._tokens, authorization)
+            identity = self._bearer(self._tokens.get(), authorization)
         if identity.role not in self._roles and identity.role not in self._also.get(path, ()):
             raise AccessError(403, f"{path} is not for {identity}; expected the role {' or '.join(self._roles)}")
         if identity.role == SILO and identity.name not in self._enrolled:
@@ -178,7 +179,7 @@ OPEN = Access(FederatedConfig(), "", ROLES)
 class Credentials:
     """What one who asks shows: a certificate, a token, or nothing. It never appears in a text."""
 
-    def __init__(self, context: Optional[tls.Reloading] = None, token: str = "") -> None:
+    def __init__(self, context: Optional[Reloading[ssl.SSLContext]] = None, token: str = "") -> None:
         """Made by :func:`credentials`."""
         self._context = context
         self._token = token
@@ -208,12 +209,12 @@ def credentials(config: FederatedConfig, name: str, role: str = SILO) -> Credent
         return Credentials(token=token)
     ca = auth.ca_file
     if auth.mode != "mtls":
-        return Credentials(tls.Reloading(lambda: tls.client_context(ca), (ca,)), token)
+        return Credentials(Reloading(lambda: tls.client_context(ca), (ca,)), token)
     cert, key = auth.cert_file(name), auth.key_file(name)
     found = identity_of(cert, key, ca)
     if found != Identity(role, name):
         raise UserError(f"certificate {cert} is that of {found}, expected {role} {name}")
-    return Credentials(tls.Reloading(lambda: tls.client_context(ca, cert, key), (ca, cert, key)))
+    return Credentials(Reloading(lambda: tls.client_context(ca, cert, key), (ca, cert, key)))
 
 
 def identity_of(cert: Path, key: Path, ca: Path) -> Identity:

@@ -1,4 +1,4 @@
-"""TLS contexts of services and of those who ask them, made anew when their files are replaced.
+"""TLS contexts of services and of those who ask them.
 
 TLS 1.3, or 1.2 with ECDHE and AES-GCM, which processors speed up (RFC 8446; RFC 5288).
 """
@@ -6,11 +6,10 @@ TLS 1.3, or 1.2 with ECDHE and AES-GCM, which processors speed up (RFC 8446; RFC
 from __future__ import annotations
 
 import logging
-import os
 import ssl
-import threading
+import time
 from pathlib import Path
-from typing import Any, Callable, Dict, Optional, Tuple
+from typing import Any, Dict, Optional
 
 from cross_silo.errors import UserError
 from cross_silo.security.secret_file import check_secret
@@ -18,6 +17,8 @@ from cross_silo.security.secret_file import check_secret
 log = logging.getLogger(__name__)
 
 CIPHERS_1_2 = "ECDHE+AESGCM"
+WARNING_DAYS = 14
+"""A certificate that ends sooner is warned of at the start."""
 
 
 def server_context(cert_file: Path, key_file: Path, ca_file: Optional[Path]) -> ssl.SSLContext:
@@ -121,43 +122,12 @@ def check_own(cert_file: Path, key_file: Path, ca_file: Path, serves: bool) -> D
                     end.do_handshake()
                 except ssl.SSLWantReadError:
                     pass
-        return ends[1].getpeercert() or {}
+        found = ends[1].getpeercert() or {}
     except ssl.SSLCertVerificationError as error:
         raise UserError(f"certificate {cert_file}: {error.verify_message} (authorities: {ca_file})") from None
     except ssl.SSLError as error:
         raise UserError(f"certificate {cert_file} cannot be used: {error.reason or error}") from None
-
-
-class Reloading:
-    """A context that is made again when one of its files was replaced, so that rotation needs no restart."""
-
-    def __init__(self, make: Callable[[], ssl.SSLContext], files: Tuple[Path, ...]) -> None:
-        """Make the context. Raises what ``make`` raises."""
-        self._make = make
-        self._files = files
-        self._lock = threading.Lock()
-        self._seen = self._look()
-        self._context = make()
-
-    def get(self) -> ssl.SSLContext:
-        """Return the context for a new connection; the one in use where the new files cannot be used."""
-        with self._lock:
-            found = self._look()
-            if found != self._seen:
-                self._seen = found
-                try:
-                    self._context = self._make()
-                    log.info("certificates are read anew: %s", ", ".join(map(str, self._files)))
-                except UserError as error:
-                    log.error("the certificates in use stay: %s", error)
-            return self._context
-
-    def _look(self) -> Tuple[Tuple[int, int], ...]:
-        found = []
-        for path in self._files:
-            try:
-                status = os.stat(path)
-                found.append((status.st_mtime_ns, status.st_ino))
-            except OSError:
-                found.append((0, 0))
-        return tuple(found)
+    days = (ssl.cert_time_to_seconds(found["notAfter"]) - time.time()) / 86400
+    if days < WARNING_DAYS:
+        log.warning("certificate %s ends in %.1f days, at %s", cert_file, days, found["notAfter"])
+    return found

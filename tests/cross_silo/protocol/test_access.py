@@ -29,8 +29,9 @@ from cross_silo.protocol.access import (
 )
 from cross_silo.protocol.connection import TransportError, exchange
 from cross_silo.protocol.http_service import HttpService, json_response
-from cross_silo.protocol.tls import Reloading, client_context
+from cross_silo.protocol.tls import client_context
 from cross_silo.security.authority import Authority
+from cross_silo.security.reloading import Reloading
 from cross_silo.security.tokens import make_tokens
 from tests.support.auth_files import config, expired, make_auth
 
@@ -136,6 +137,12 @@ def test_an_expired_certificate(serve, auth):
         ask(service, "/who", shown_by(auth, "silo_0"))
 
 
+def test_a_certificate_that_ends_soon_is_warned_of(auth, caplog):
+    Authority(auth).issue("silo_0", days=3)
+    credentials(config(auth, "mtls"), "silo_0")
+    assert "silo_0.pem ends in 3.0 days" in caplog.text
+
+
 def test_a_server_with_an_expired_certificate_does_not_start(serve, auth):
     expired(auth, SERVER)
     with pytest.raises(UserError, match="server.pem: certificate has expired"):
@@ -207,7 +214,7 @@ def test_rotation_needs_no_restart(serve, auth, caplog):
         ask(service, "/who", shown_by(auth, "silo_1"))
     (auth / "server.pem").write_text("half")
     assert ask(service, "/who", silo)[0] == 200
-    assert "the certificates in use stay" in caplog.text
+    assert "what was read before stays in use" in caplog.text
 
 
 # tokens
@@ -246,8 +253,9 @@ def test_missing_and_wrong_tokens(serve, made, header, reason):
 def test_an_old_token_is_worth_nothing(serve, auth):
     settings = config(auth, "token")
     old = credentials(settings, "silo_0")
-    make_tokens(auth, ["silo_0"], rotate=["silo_0"])
     service = serve(settings)
+    assert ask(service, "/who", old)[0] == 200
+    make_tokens(auth, ["silo_0"], rotate=["silo_0"])  # needs no restart
     assert ask(service, "/who", old)[0] == 401
     assert ask(service, "/who", credentials(settings, "silo_0"))[0] == 200
 
