@@ -9,6 +9,7 @@ import sys
 from dataclasses import dataclass, field, replace
 from typing import Tuple, Union
 
+from cross_silo.config.aggregation import Aggregation
 from cross_silo.config.auth import Auth, check_enrolled
 from cross_silo.config.engine_keys import take_out
 from cross_silo.config.participation import AggregationTrigger, Participation, required_updates
@@ -127,20 +128,6 @@ class Round:
 
 
 @dataclass(frozen=True)
-class Aggregation:
-    """How updates become the next model."""
-
-    aggregation_type: str = "FedAvg"
-    """FedAvg: the mean, weighted by samples (McMahan et al. 2017, Algorithm 1)."""
-
-    def __post_init__(self) -> None:
-        require(
-            self.aggregation_type == "FedAvg",
-            f"aggregation_type is {self.aggregation_type!r}, expected FedAvg",
-        )
-
-
-@dataclass(frozen=True)
 class Summary:
     """Where the job's record goes."""
 
@@ -242,7 +229,7 @@ class FederatedConfig:
                 f"round.start_fl_job_threshold is {self.round.start_fl_job_threshold}, "
                 f"but silos allows {self.num_silos}: no round could ever begin"
             )
-        self.round.participation(self.aggregation_trigger)  # refuses what can never be met
+        self.aggregation.check_updates(self.participation)  # and refuses what can never be met
         last = surely_met_in(self.stop_condition, self.fl_iteration_num)
         if last is not None:  # the server then ends the job with exactly that round, whoever is alive
             object.__setattr__(self, "fl_iteration_num", last)
