@@ -1,7 +1,8 @@
 """Federated training beside others with as many steps in all: AP50 on held-out images, one job an arm and seed.
 
 Each arm is a job started with the commands that a user has. An arm whose result stands in --out is not run again,
-and one that was interrupted goes on from its checkpoints in --work_dir.
+and one that was interrupted goes on from its checkpoints in --work_dir. Several calls may run at once, for other arms or
+seeds with a --work_dir of their own, and share --out.
 """
 
 from __future__ import annotations
@@ -188,7 +189,9 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         names = ", ".join(arm.key for arm in missing)
         print(f"{names}: about {minutes:.0f} minutes, the machine as busy as now", file=sys.stderr, flush=True)
     for arm in missing:
-        results["arms"][arm.key] = run_arm(args, arm)
+        done = run_arm(args, arm)
+        results = read_results(args)  # another call may have added to it
+        results["arms"][arm.key] = done
         args.out.parent.mkdir(parents=True, exist_ok=True)
         coco.write_json(str(args.out), results, indent=1)
     if args.json:
