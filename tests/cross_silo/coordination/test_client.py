@@ -12,7 +12,7 @@ import pytest
 
 from cross_silo.config.auth import SERVER, SILO
 from cross_silo.config.federated import DistributedCache
-from cross_silo.coordination import JobStore, connect
+from cross_silo.coordination import JobStore, connect, job_names
 from cross_silo.coordination.client import PASSWORD, make_client
 from cross_silo.coordination.embedded import EmbeddedRedis, find_binary
 from cross_silo.errors import UserError
@@ -60,7 +60,8 @@ def start(free_port):
 
 def use(where):
     """Do with Redis what a job does."""
-    store = JobStore(connect(where, start_embedded=False), "job")
+    client = connect(where, start_embedded=False)
+    store = JobStore(client, "job")
     store.begin({"instance": "i1"})
     assert store.acquire_lease("silo_0", "w0", 5.0, {})[0]
     store.beat("server", "host:1", {"address": "a:1"})
@@ -68,6 +69,7 @@ def use(where):
     assert store.take_requests() == [("stop", {"reason": "x"})]
     assert list(store.leases()) == ["silo_0"] and list(store.members("server")) == ["host:1"]
     assert store.end("finished", "") and store.job()["state"] == "finished"
+    assert job_names(client) == ["job"]
 
 
 def test_a_password(start, monkeypatch):
