@@ -1,8 +1,8 @@
 """Federated training beside others with as many steps in all: AP50 on held-out images, one job an arm and seed.
 
 Each arm is a job started with the commands that a user has. An arm whose result stands in --out is not run again,
-and one that was interrupted goes on from its checkpoints in --work_dir. Several calls may run at once, for other arms or
-seeds with a --work_dir of their own, and share --out.
+and one that was interrupted goes on from its checkpoints in --work_dir. Several calls may run at once, for other arms
+or seeds and with a --work_dir of their own, and share --out.
 """
 
 from __future__ import annotations
