@@ -24,6 +24,7 @@ from cross_silo.checkpoint import (
     model_fingerprint,
     write_checkpoint,
 )
+from cross_silo.checkpoint.best import best_files
 from cross_silo.config.federated import FederatedConfig
 from cross_silo.errors import UserError
 
@@ -130,6 +131,9 @@ class Job:
             raise
         for _, path in earlier:
             if str(path) != initial:  # an earlier round 0 of the same second has been replaced
+                path.rename(aside / path.name)
+        for path in best_files(self.checkpoint_dir, self.config.fl_name):
+            if path.is_file():
                 path.rename(aside / path.name)
         self.config = config
         self.started = time.time()

@@ -11,8 +11,10 @@ from cross_silo.aggregation.aggregator import Aggregator, Measurement
 from cross_silo.aggregation.guarded_store import GuardedStore
 from cross_silo.aggregation.job import Job
 from cross_silo.aggregation.journal import Journal, Record
-from cross_silo.aggregation.rounds import ENDED, RUNNING, STOPPED, Rounds
+from cross_silo.aggregation.rounds import ENDED, FINISHED, RUNNING, STOPPED, Rounds
 from cross_silo.checkpoint import prune_checkpoints
+from cross_silo.checkpoint.best import keep_best
+from cross_silo.coordination.stopping import StopCheck
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +55,8 @@ class Keeper:
         self._clock = clock
         self._told: Standing = {}
         self._measured: List[Measurement] = []
+        self._stops = StopCheck(job.config.stop_condition)
+        self._notes: Dict[str, str] = {}  # stop and best, as Redis has them
         self._ended = False
         self._beat_at = clock() - BEAT_SECONDS
         self._to_prune = True
@@ -81,6 +85,9 @@ class Keeper:
                 self._tell(standing)  # before the records: a Redis that lost some gets all of them in order
             self._record(records)
             self._note_measured()
+            if due or records or standing["state"] in ENDED:
+                self._note_best(self._store.call(lambda s: s.evaluations(), {}))
+                self._check_stop(standing["state"])
             if standing["state"] in ENDED and not self._ended:
                 reason = standing["reason"]
                 self._ended = self._store.call(lambda s: (s.end(standing["state"], reason), True)[1], False)
@@ -95,7 +102,7 @@ class Keeper:
         """Write the job's fields to Redis anew."""
         standing = self._standing()
         state = RUNNING if standing["state"] in ENDED else standing["state"]
-        fields = {**self._job.fields(), **standing, "state": state, "reason": ""}
+        fields = {**self._job.fields(), **standing, **self._notes, "state": state, "reason": ""}
         if self._store.call(lambda s: (s.begin(fields), True)[1], False):
             self._told = standing
             self._ended = False
@@ -142,21 +149,60 @@ class Keeper:
                 "attempt": rounds.attempt,
                 "phase": rounds.phase,
                 "good_rounds": rounds.good_rounds,
+                "refused_updates": json.dumps(self._aggregator.refusals.counts()),
             }
 
     def _prune(self) -> bool:
         """Delete old checkpoints that nobody waits for. False where that is to be tried again later."""
         protect: Any = ()
         if self._job.config.evaluation.annotations:
-            state = self._store.call(lambda s: (s.members("evaluator"), set(s.evaluations())), None)
+            state = self._store.call(lambda s: (s.members("evaluator"), s.evaluations()), None)
             if state is None:
                 return False
+            self._note_best(state[1])
             protect = self._job.awaiting_evaluation(state[1]) if state[0] else ()
         try:
             prune_checkpoints(self._job.checkpoint_dir, self._job.config.fl_name, KEPT_CHECKPOINTS, protect)
         except OSError as error:
             log.warning("old checkpoints in %s cannot be deleted: %s", self._job.checkpoint_dir, error.strerror)
         return True
+
+    def _note_best(self, evaluations: Mapping[int, Mapping[str, Any]]) -> None:
+        """Keep the best model evaluated so far, before its checkpoint is pruned, and say which it is."""
+        if not evaluations:
+            return
+        job, metric = self._job, self._job.config.stop_condition.accuracy
+        try:
+            best = keep_best(job.checkpoint_dir, job.config.fl_name, job.instance, metric, evaluations)
+        except OSError as error:
+            log.warning("the best model in %s cannot be kept: %s", job.checkpoint_dir, error.strerror)
+            return
+        if best is not None:
+            self._note("best", best._asdict())
+
+    def _check_stop(self, state: str) -> None:
+        """Look at the stop condition where no scheduler does; at a job's end, note whether it is what ended it."""
+        if state not in (RUNNING, FINISHED) or "stop" in self._notes:
+            return
+        if state == RUNNING and self._store.call(lambda s: s.members("scheduler"), {"unknown": {}}):
+            return
+        fired = self._store.call(lambda s: self._stops.look(s, s.job() or {}), None)
+        if fired is not None:
+            log.info("%s", fired)
+            self._finish(fired._asdict())
+
+    def _finish(self, stop: Mapping[str, Any]) -> None:
+        """End the job because its stop condition is met."""
+        self._aggregator.control(Rounds.finish)
+        if self._aggregator.rounds.state == FINISHED:
+            self._note("stop", stop)
+
+    def _note(self, name: str, content: Mapping[str, Any]) -> None:
+        """Keep ``content`` as a field of the job, too."""
+        text = json.dumps(dict(content))
+        if self._notes.get(name) != text and self._store.call(lambda s: s.update(**{name: text}), False):
+            self._notes[name] = text
+            self._journal.summarise()
 
     def _obey(self, command: str, payload: Mapping[str, Any]) -> None:
         log.info("asked to %s%s", command, f" with {json.dumps(payload)}" if payload else "")
@@ -167,6 +213,10 @@ class Keeper:
         elif command == "stop":
             reason = str(payload.get("reason", "") or "stopped on request")
             self._aggregator.control(lambda rounds: rounds.end(STOPPED, reason))
+        elif command == "finish":
+            stop = dict(payload)
+            if stop.pop("instance", "") == self._job.instance:  # else it was begun anew meanwhile
+                self._finish(stop)
         elif command == "new_instance":
             try:
                 self._begin_anew(payload)
@@ -174,6 +224,7 @@ class Keeper:
                 log.error("no new instance: %s", error)
                 return
             self._measured = []
+            self._notes = {}
             self._journal.begin_anew()
             self._store.call(lambda s: s.clear(), None)
             self.begin()

@@ -88,6 +88,17 @@ def last_line(summary: Mapping[str, Any]) -> str:
     return f"{state}: {', '.join(parts)}" + (f"; model {models[-1]}" if models else "")
 
 
+def notes(summary: Mapping[str, Any]) -> List[str]:
+    """Return which model was the best, and which stop condition ended the job."""
+    found = []
+    best, stop = summary.get("best"), summary.get("stop")
+    if best:
+        found.append(f"best {best['metric']} {best['value']:.3f} after round {best['round']}: {best['checkpoint']}")
+    if stop:
+        found.append(f"stop condition met after round {stop['round']}: {stop['condition']}")
+    return found
+
+
 def show_summary(summary: Mapping[str, Any], run_dir: Path, console: Console) -> None:
     """Print the tables, why rounds failed, and how the job stands."""
     console.print(summary_table(summary))
@@ -97,5 +108,6 @@ def show_summary(summary: Mapping[str, Any], run_dir: Path, console: Console) ->
     lines = [record["reason"] for record in summary["rounds"] if not record["good"]]
     if not summary["rounds"]:
         lines.append(f"no round of the job in {run_dir} has ended yet")
+    lines += notes(summary)
     for line in (*lines, last_line(summary)):
         console.print(line, soft_wrap=True, highlight=False, markup=False)

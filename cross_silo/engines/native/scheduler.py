@@ -1,4 +1,4 @@
-"""The scheduler process: serves the management REST, keeps the job's keys and the embedded Redis alive.
+"""The scheduler process: serves the management REST, checks the stop condition, keeps the embedded Redis alive.
 
 It holds no state of its own: killing it stops nothing, and a new one goes on from Redis.
 """
@@ -12,8 +12,9 @@ import os
 import signal
 import socket
 import threading
+import time
 from pathlib import Path
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, List, Mapping, Optional, Tuple
 
 import redis
 
@@ -22,6 +23,7 @@ from cross_silo.config.federated import FederatedConfig, is_loopback, load_feder
 from cross_silo.coordination import JobStore, connect
 from cross_silo.coordination.client import make_client
 from cross_silo.coordination.embedded import EmbeddedRedis
+from cross_silo.coordination.stopping import StopCheck
 from cross_silo.coordination.store import ENDED
 from cross_silo.engines.native.management import Management
 from cross_silo.errors import UserError, run_main
@@ -34,6 +36,8 @@ log = logging.getLogger(__name__)
 
 ROLE = "scheduler"
 BEAT_SECONDS = 1.0
+ASK_AGAIN_SECONDS = 5.0
+"""After which a server that has not ended a job whose stop condition is met (it was restarted) is asked again."""
 
 
 class JobWatch:
@@ -76,6 +80,8 @@ class Scheduler:
         self._node = f"{socket.gethostname()}:{os.getpid()}"
         self._info = {"address": self._service.address, "run_dir": str(run_dir), "pid": os.getpid()}
         self._watch = JobWatch()
+        self._stops = StopCheck(config.stop_condition)
+        self._asked_at: Optional[float] = None
         self._lost = False
         self.leave = threading.Event()
         """Set to end :meth:`run`."""
@@ -102,6 +108,8 @@ class Scheduler:
             self._store.touch()
             job = self._store.job()
             state = self._watch.look(job, len(self._store.members("server")))
+            if job is not None and job["state"] == "running":
+                self._check_stop(job)
         except redis.RedisError as error:
             self._mend_redis(error)
             return None
@@ -112,6 +120,16 @@ class Scheduler:
             return None
         log.info("job %s, its servers have left%s", state, f": {job['reason']}" if job.get("reason") else "")
         return 1 if state == "failed" else 0
+
+    def _check_stop(self, job: Mapping[str, str]) -> None:
+        """Ask the server to end a job whose stop condition is met."""
+        fired = self._stops.look(self._store, job)
+        now = time.monotonic()
+        if fired is None or (self._asked_at is not None and now - self._asked_at < ASK_AGAIN_SECONDS):
+            return
+        self._asked_at = now
+        log.info("%s: the server is asked to finish the job", fired)
+        self._store.request("finish", {**fired._asdict(), "instance": job.get("instance", "")})
 
     def _mend_redis(self, error: redis.RedisError) -> None:
         """Start the embedded Redis anew if it is gone; of another's Redis, wait for its return."""

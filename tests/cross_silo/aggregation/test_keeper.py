@@ -1,5 +1,6 @@
 """The keeper's steps over a real Redis, each called by the test."""
 
+import json
 import time
 
 import numpy as np
@@ -8,8 +9,10 @@ import pytest
 from cross_silo.aggregation.guarded_store import GuardedStore
 from cross_silo.aggregation.journal import Journal
 from cross_silo.aggregation.keeper import Keeper
-from cross_silo.checkpoint import list_checkpoints
+from cross_silo.checkpoint import list_checkpoints, read_checkpoint
+from cross_silo.checkpoint.best import read_best
 from cross_silo.config.federated import Evaluation
+from cross_silo.config.stop_condition import StopCondition
 
 MEMBER = {"host": "here", "pid": 1, "address": "127.0.0.1:6668"}
 
@@ -149,3 +152,70 @@ def test_checkpoints_that_a_live_evaluator_needs_are_kept(keep, store, tmp_path)
     store.leave("evaluator", "e")
     good_round(served, 8)
     assert [n for n, _ in list_checkpoints(tmp_path, "job")] == [6, 7, 8]
+
+
+def metrics(value):
+    return {"AP": value / 2, "AP50": value}
+
+
+def test_the_best_model_outlives_pruning(keep, store, tmp_path):
+    served = keep(fl_iteration_num=9, evaluation=Evaluation("val.json", "images"))
+    store.beat("evaluator", "e", {}, seconds=60)
+    good_round(served, 1)
+    store.add_evaluation(1, metrics(0.5))
+    for n in range(2, 7):
+        good_round(served, n)
+        store.add_evaluation(n, metrics(0.4))
+    good_round(served, 7)
+    assert 1 not in dict(list_checkpoints(tmp_path, "job"))
+    best = read_best(tmp_path, "job", "i_test")
+    assert (best.round, best.metric, best.value) == (1, "AP50", 0.5)
+    assert read_checkpoint(best.checkpoint)[1].round == 1
+    assert json.loads(store.job()["best"])["round"] == 1
+    store.clear()  # Redis was emptied: it hears of it again
+    good_round(served, 8)
+    assert json.loads(store.job()["best"])["round"] == 1
+
+
+STOP = StopCondition(metric="delta_loss", operator="<", threshold=1, patience=1, min_rounds=2)
+
+
+def test_a_server_without_scheduler_looks_at_the_stop_condition(keep, store):
+    served = keep(fl_iteration_num=9, stop_condition=STOP)
+    good_round(served, 1)
+    assert served.rounds.state == "running"
+    good_round(served, 2)
+    assert served.rounds.state == "finished"
+    served.keeper.step()
+    assert store.job()["state"] == "finished"
+    stop = json.loads(store.job()["stop"])
+    assert stop == {"condition": "delta_loss < 1 for 1 rounds running (0)", "round": 2}
+    assert [record["good"] for record in store.rounds()] == [True, True]
+
+
+def test_a_live_scheduler_is_who_looks_and_asks(keep, store):
+    served = keep(fl_iteration_num=9, stop_condition=STOP)
+    store.beat("scheduler", "s", {}, seconds=60)
+    good_round(served, 1)
+    good_round(served, 2)
+    good_round(served, 3)
+    assert served.rounds.state == "running"
+    served.aggregator.control(lambda rounds: rounds.join("silo_0", "", "", 5))
+    store.request("finish", {"condition": "of an earlier run", "round": 2, "instance": "i_other"})
+    served.keeper.step()
+    assert served.rounds.state == "running"
+    store.request("finish", {"condition": "c", "round": 2, "instance": "i_test"})
+    served.keeper.step()
+    served.keeper.step()
+    assert (store.job()["state"], store.job()["reason"], store.job()["good_rounds"]) == ("finished", "", "3")
+    assert json.loads(store.job()["stop"]) == {"condition": "c", "round": 2}
+    assert len(store.rounds()) == 3  # the round that had begun is no failed one
+
+
+def test_a_bound_in_rounds_is_noted_at_the_end_whoever_is_alive(keep, store):
+    served = keep(fl_iteration_num=9, stop_condition=StopCondition(metric="rounds", operator=">=", threshold=2))
+    store.beat("scheduler", "s", {}, seconds=60)
+    good_round(served, 1)
+    good_round(served, 2)
+    assert served.rounds.state == "finished"
+    assert json.loads(store.job()["stop"]) == {"condition": "rounds >= 2 (2)", "round": 2}

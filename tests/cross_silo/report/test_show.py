@@ -79,3 +79,11 @@ def test_the_last_line_says_how_the_job_stands():
 
 def test_a_job_before_its_first_round(tmp_path):
     assert "no round of the job" in shown(summary([], state="running"), tmp_path)
+
+
+def test_which_stop_condition_ended_the_job_and_the_best_model(tmp_path):
+    stop = '{"condition": "map50 >= 0.5 (0.53)", "round": 2}'
+    best = '{"instance": "i", "round": 1, "metric": "AP50", "value": 0.53, "checkpoint": "/c/job_best.ckpt"}'
+    text = shown(summary([record(1), record(2)], stop=stop, best=best), tmp_path)
+    assert "\nbest AP50 0.530 after round 1: /c/job_best.ckpt\n" in text
+    assert "\nstop condition met after round 2: map50 >= 0.5 (0.53)\n" in text
