@@ -11,12 +11,16 @@ from typing import Callable, Dict, Iterator, List, Mapping, Optional, Tuple
 
 import numpy as np
 
-from cross_silo.aggregation.averaging import NonFiniteAverageError, Tensors, WeightedSum
+from cross_silo.aggregation.averaging import NonFiniteAverageError
 from cross_silo.aggregation.journal import Record, round_record
 from cross_silo.aggregation.leases import Leases
 from cross_silo.aggregation.models import ModelStore, Reading
-from cross_silo.aggregation.participant import Answer, Key
+from cross_silo.aggregation.participant import Answer, Key, wait_for
+from cross_silo.aggregation.refusals import Refusals
 from cross_silo.aggregation.rounds import AVERAGING, CLOSING, ENDED, FINISHED, RUNNING, Rounds
+from cross_silo.aggregation.rules import make_sum
+from cross_silo.aggregation.update import CheckedUpdate
+from cross_silo.config.aggregation import Aggregation
 from cross_silo.protocol import headers
 from cross_silo.protocol.schema import NEWEST, OUT_OF_TIME
 
@@ -57,6 +61,7 @@ class Aggregator:
         models: ModelStore,
         save: Save,
         clock: Callable[[], float] = time.monotonic,
+        aggregation: Aggregation = Aggregation(),  # noqa: B008
     ) -> None:
         """Args: ``save`` writes a round's checkpoint; ``clock`` is the one that ``rounds`` has."""
         self.rounds = rounds
@@ -64,7 +69,9 @@ class Aggregator:
         self.models = models
         self.changed = threading.Condition()
         """Guards ``rounds``; notified whenever they change."""
-        self._sum = WeightedSum(lambda: models.draft(DRAFT_SECONDS))
+        self._sum = make_sum(aggregation, lambda: models.draft(DRAFT_SECONDS), lambda: models.tensors)
+        self.refusals = Refusals()
+        self._excluded: Dict[str, Key] = {}  # silos by the round that refused their update
         self._save = save
         self._clock = clock
         self._averaged_at = 0.0
@@ -99,6 +106,8 @@ class Aggregator:
             return Answer(OUT_OF_TIME, f"silo {silo} is not leased to this worker; it is {holder}")
         if self.rounds.phase in COMPLETE:
             return None
+        if self._excluded.get(silo) == self.rounds.key:
+            return replace(wait_for(f"the update of silo {silo} was refused in this round"), key=self.rounds.key)
         before = self.rounds.phase, len(self.rounds.participants)
         answer = self.rounds.join(silo, worker, lease.node if lease is not None else "", samples)
         if before != (self.rounds.phase, len(self.rounds.participants)):
@@ -106,30 +115,33 @@ class Aggregator:
         return replace(answer, key=self.rounds.key)
 
     def may_push(self, silo: str, worker: str, iteration: int, attempt: Optional[int]) -> Answer:
-        """Tell whether an update would be taken."""
+        """Tell whether an update would be taken, and in which round."""
         with self.changed:
-            return self.rounds.may_push(silo, worker, iteration, attempt)
+            answer = self.rounds.may_push(silo, worker, iteration, attempt)
+            return (
+                replace(answer, key=self.rounds.key, samples=self.rounds.participants[silo].samples)
+                if answer.ok
+                else answer
+            )
 
-    def push(
-        self,
-        silo: str,
-        worker: str,
-        iteration: int,
-        attempt: Optional[int],
-        update: Mapping[str, np.ndarray],
-        loss: float,
-        stats: Mapping[str, float],
-        size: int,
-    ) -> Answer:
-        """Add a checked update of ``size`` bytes to the round's sum."""
+    def exclude(self, silo: str, worker: str, key: Key, why: str) -> None:
+        """Go on without a silo whose update was refused; it waits for the next round."""
+        with self.changed:
+            if key == self.rounds.key and self.rounds.is_member(silo, worker):
+                self._excluded[silo] = key
+                self.rounds.lost(silo, worker, why)
+                self._noted()
+
+    def push(self, silo: str, worker: str, iteration: int, attempt: Optional[int], update: CheckedUpdate) -> Answer:
+        """Add an update to the round's sum."""
         with self.changed:
             answer = self.rounds.admit(silo, worker, iteration, attempt)
             key = self.rounds.key
             if not answer.ok:
                 return answer
-            self._bytes_up += size
+            self._bytes_up += update.size
         try:
-            self._add(key, silo, update, loss, stats)
+            self._add(key, silo, update)
         except (NonFiniteAverageError, TimeoutError) as error:
             self._fail(key, str(error))
         except Exception as error:
@@ -137,7 +149,7 @@ class Aggregator:
             self._fail(key, f"the update of {silo} cannot be added: {error}")
         return answer
 
-    def _add(self, key: Key, silo: str, update: Tensors, loss: float, stats: Mapping[str, float]) -> None:
+    def _add(self, key: Key, silo: str, update: CheckedUpdate) -> None:
         """Add an admitted update to the sum of round ``key``, unless that round is over by now."""
         with self._sum.lock:
             with self.changed:
@@ -148,7 +160,7 @@ class Aggregator:
             if last_of is not None:
                 self.models.stamp(self._sum.place, key[0])
             with self.changed:
-                if self.rounds.added(key, silo, loss, stats):
+                if self.rounds.added(key, silo, update.loss, update.stats):
                     self._averaged_at = self._clock()
                 self.changed.notify_all()
 
@@ -379,5 +391,6 @@ class Aggregator:
             with self.changed:
                 self.rounds = rounds
                 self.models.renumber(0)
-                self._measured = []
+                self._measured, self._excluded = [], {}
+                self.refusals.begin_with({})
                 self._noted()

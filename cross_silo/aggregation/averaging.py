@@ -7,18 +7,20 @@ that stay in the processor's cache.
 from __future__ import annotations
 
 import threading
-from typing import Callable, Mapping, Optional
+from abc import ABC, abstractmethod
+from typing import Callable, Optional
 
 import numpy as np
 
 from cross_silo.aggregation.participant import Key
+from cross_silo.aggregation.update import CheckedUpdate, Tensors
 from cross_silo.protocol.layout import ModelMessage
 
 PIECE = 65_536
 """Values of a tensor worked on at a time: with the update's they fill half a megabyte."""
 
-Tensors = Mapping[str, np.ndarray]
-"""Flat float32 arrays by name."""
+Place = Callable[[], ModelMessage]
+"""Finds memory for a new model; TimeoutError where there is none."""
 
 
 class NonFiniteAverageError(ArithmeticError):
@@ -68,37 +70,55 @@ def _check(name: str, piece: np.ndarray) -> None:
         raise NonFiniteAverageError(f"the mean of tensor {name!r} is beyond float32")
 
 
-class WeightedSum:
-    """The sum of one round's updates at a time. Whoever calls a method holds :attr:`lock`."""
+class RoundSum(ABC):
+    """What the updates of one round at a time come to. Whoever calls a method holds :attr:`lock`."""
 
-    def __init__(self, place: Callable[[], ModelMessage]) -> None:
-        """Args: ``place`` finds memory for a round's sum."""
+    def __init__(self, place: Place) -> None:
         self.lock = threading.Lock()
         """To be held from asking whether an update is the last to noting that it is in the sum."""
         self.place: Optional[ModelMessage] = None
-        """Where the sum is, and the mean once the last update is in."""
+        """Where the new model is once the last update is in."""
         self._find_place = place
         self._key: Optional[Key] = None
 
-    def add(self, key: Key, update: Tensors, last_of: Optional[int]) -> None:
-        """Add one update of round ``key``; the first one of a round begins its sum.
+    @abstractmethod
+    def add(self, key: Key, update: CheckedUpdate, last_of: Optional[int]) -> None:
+        """Add one update of round ``key``; the first one of a round begins anew.
 
         Args:
-            last_of: all samples of the round where this update is the last one; the sum becomes the mean.
-        """
-        first = key != self._key
-        if first:
-            self.place = self._find_place()
-            self._key = key
-        if last_of is None:
-            add(self.place.tensors, update, first)
-        else:
-            add_and_divide(self.place.tensors, update, first, last_of)
+            last_of: all samples of the round where this update is the last one; the new model is made with it.
 
+        Raises:
+            NonFiniteAverageError: a value of the new model is infinite or not a number.
+            TimeoutError: there is no memory for it.
+        """
+
+    @abstractmethod
     def divide(self, samples: int) -> None:
-        """Make the mean of a sum whose last update was not known as such when it was added."""
-        divide(self.place.tensors, samples)
+        """Make the new model of a round whose last update was not known as such when it was added."""
 
     def reset(self) -> None:
         """Let the next update begin a sum, whatever its round's number."""
         self._key = None
+
+
+class WeightedSum(RoundSum):
+    """Makes the mean, weighted by samples; each update may be forgotten as soon as it is in the sum."""
+
+    def add(self, key: Key, update: CheckedUpdate, last_of: Optional[int]) -> None:
+        first = self._begins(key)
+        if last_of is None:
+            add(self.place.tensors, update.tensors, first)
+        else:
+            add_and_divide(self.place.tensors, update.tensors, first, last_of)
+
+    def divide(self, samples: int) -> None:
+        divide(self.place.tensors, samples)
+
+    def _begins(self, key: Key) -> bool:
+        """Find memory for a round's sum where ``key`` is another round than the last one; tell whether it is."""
+        if key == self._key:
+            return False
+        self.place = self._find_place()
+        self._key = key
+        return True

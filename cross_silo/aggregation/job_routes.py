@@ -8,6 +8,7 @@ from typing import Any, Dict, Mapping, Tuple
 from cross_silo.aggregation.aggregator import Aggregator
 from cross_silo.aggregation.job import Job
 from cross_silo.aggregation.leases import LeaseRefusedError
+from cross_silo.aggregation.refusals import FINGERPRINT
 from cross_silo.aggregation.rounds import ENDED
 from cross_silo.protocol.http_service import HttpError, Request, Response, Route, json_response
 from cross_silo.protocol.limits import RateLimit
@@ -87,7 +88,7 @@ class JobRoutes:
         samples = content.get("samples")
         if type(samples) is not int or not 0 < samples < 2**31:
             raise HttpError(400, f"samples is {samples!r:.60}, expected 1 to {2**31 - 1}")
-        self._check_fingerprint(_text(content, "fingerprint"))
+        self._check_fingerprint(silo, _text(content, "fingerprint"))
         state = self._aggregator.rounds.state
         if state in ENDED:
             raise HttpError(403, f"job {self._job.config.fl_name!r} is {state}")
@@ -102,7 +103,7 @@ class JobRoutes:
         content = request.json()
         silo, worker = _whose(request, content)
         if content.get("fingerprint"):
-            self._check_fingerprint(_text(content, "fingerprint"))
+            self._check_fingerprint(silo, _text(content, "fingerprint"))
         try:
             self._aggregator.leases.renew(silo, worker, self._told(content))
         except LeaseRefusedError as error:
@@ -149,14 +150,12 @@ class JobRoutes:
         content = request.json()
         return json_response({"released": self._aggregator.release(*_whose(request, content))})
 
-    def _check_fingerprint(self, fingerprint: str) -> None:
+    def _check_fingerprint(self, silo: str, fingerprint: str) -> None:
         expected = self._job.info.fingerprint
         if fingerprint != expected:
-            raise HttpError(
-                412,
-                f"the worker's model (fingerprint {fingerprint[:12]}) is not the job's ({expected[:12]}): "
-                "expected the server's --config",
-            )
+            problem = f"the worker's model (fingerprint {fingerprint[:12]}) is not the job's ({expected[:12]})"
+            self._aggregator.refusals.add(silo, FINGERPRINT, problem)
+            raise HttpError(412, f"{problem}: expected the server's --config")
 
     @staticmethod
     def _told(content: Mapping[str, Any]) -> Dict[str, Any]:

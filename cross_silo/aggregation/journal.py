@@ -44,6 +44,7 @@ def round_record(
                 "loss": member.loss if member.pushed else None,
                 "steps": int(member.stats.get("steps", 0)),
                 "train_seconds": float(member.stats.get("train_seconds", 0.0)),
+                "update_norm": member.stats.get("update_norm"),
             }
             for member in outcome.participants
         ],

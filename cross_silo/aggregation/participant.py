@@ -40,7 +40,9 @@ class Answer:
     waits: bool = False
     """Refused for now only: a later round, or the rest of this one's start, may have a place."""
     key: Optional[Key] = None
-    """The round that was in progress when startFLJob was answered."""
+    """The round that was in progress when startFLJob or updateModel was answered."""
+    samples: int = 0
+    """Those that the silo joined with, where its update would be taken."""
 
     @property
     def ok(self) -> bool:

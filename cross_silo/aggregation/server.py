@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
 import secrets
@@ -71,7 +72,9 @@ class Server:
         self._store = GuardedStore(jobs)
         self._leases = Leases(self._store, config.lease, config.silo_names, config.num_silos, time.monotonic)
         attempt, self._interrupted = next_attempt(earlier, info.round + 1)
-        self.aggregator = Aggregator(self._rounds(info.round + 1, attempt), self._leases, models, self.job.save)
+        rounds = self._rounds(info.round + 1, attempt)
+        self.aggregator = Aggregator(rounds, self._leases, models, self.job.save, aggregation=config.aggregation)
+        self.aggregator.refusals.begin_with(json.loads(earlier.get("refused_updates", "{}")))
         pool = UploadPool(config.round.max_uploads, largest_message(self.job.sizes))
         routes = EngineRoutes(self.aggregator, self.job, pool).routes()
         routes.update(JobRoutes(self.aggregator, self.job).routes())

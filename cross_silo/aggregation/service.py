@@ -8,14 +8,16 @@ import time
 from typing import Dict, Mapping, Optional, Tuple
 
 from cross_silo.aggregation.aggregator import Aggregator
+from cross_silo.aggregation.gate import Gate
 from cross_silo.aggregation.job import Job
 from cross_silo.aggregation.participant import Answer
-from cross_silo.aggregation.uploads import InvalidUpdateError, UploadPool, check_update, receive
+from cross_silo.aggregation.refusals import MESSAGE, NORM
+from cross_silo.aggregation.uploads import InvalidUpdateError, UploadPool, receive
 from cross_silo.protocol import headers
 from cross_silo.protocol.http_service import HttpError, Request, Response, Route, text_response
 from cross_silo.protocol.limits import OneAtATime, RateLimit
 from cross_silo.protocol.messages import Message, decode, encode
-from cross_silo.protocol.schema import DISABLED, NOT_READY, REQUEST_ERROR, SAFEMODE
+from cross_silo.protocol.schema import DISABLED, NOT_READY, OUT_OF_TIME, REQUEST_ERROR, SAFEMODE
 from cross_silo.protocol.verifier import InvalidMessageError, Limits
 
 MAX_NAME = 128
@@ -33,6 +35,7 @@ class EngineRoutes:
         self._aggregator = aggregator
         self._job = job
         self._pool = pool
+        self._gate = Gate(job, aggregator.models)
         tensors = len(job.sizes)
         self._joins = RateLimit(*JOINS)
         self._uploading = OneAtATime()
@@ -130,9 +133,9 @@ class EngineRoutes:
         try:
             message = decode(view, "RequestUpdateModel", self._limits)
         except InvalidMessageError as error:
-            return Answer(REQUEST_ERROR, f"The schema of RequestUpdateModel is invalid. {error}")
+            return self._no_update(request, f"The schema of RequestUpdateModel is invalid. {error}")
         if any(message[name] is None for name in ("fl_id", "timestamp", "feature_map")):
-            return Answer(REQUEST_ERROR, "Verify flatbuffers schema failed for RequestUpdateModel.")
+            return self._no_update(request, "Verify flatbuffers schema failed for RequestUpdateModel.")
         silo, iteration, worker = message["fl_id"], message["iteration"], request.header(headers.WORKER) or ""
         request.check_silo(silo)
         attempt = _attempt(request)
@@ -140,12 +143,25 @@ class EngineRoutes:
         if not answer.ok:
             return answer
         try:
-            update = check_update(message, self._job.sizes, finite)
+            update = self._gate.check(message, finite, answer.samples, _stats(request), request.length)
         except InvalidUpdateError as error:
+            now = self._aggregator.may_push(silo, worker, iteration, attempt)
+            return self._refuse(silo, worker, now, error) if now.ok else now
+        return self._aggregator.push(silo, worker, iteration, attempt, update)
+
+    def _no_update(self, request: Request, problem: str) -> Answer:
+        silo = request.identity.name if request.identity is not None else ""
+        self._aggregator.refusals.add(silo, MESSAGE, problem)
+        return Answer(REQUEST_ERROR, problem)
+
+    def _refuse(self, silo: str, worker: str, taken: Answer, error: InvalidUpdateError) -> Answer:
+        """Count a refused update; of one too far away, let its silo wait for the next round."""
+        self._aggregator.refusals.add(silo, error.reason, str(error))
+        if error.reason != NORM or taken.key is None:
             return Answer(REQUEST_ERROR, f"Verify model feature map failed: {error}")
-        return self._aggregator.push(
-            silo, worker, iteration, attempt, update, message["upload_loss"], _stats(request), request.length
-        )
+        why = f"its update was refused: {error}"
+        self._aggregator.exclude(silo, worker, taken.key, why)
+        return Answer(OUT_OF_TIME, f"round {taken.key[0]} goes on without silo {silo}: {why}")
 
     def _pushed(self, answer: Answer) -> Response:
         values = {"retcode": answer.code, "reason": answer.reason, "next_req_time": _milliseconds(0.05)}

@@ -9,13 +9,18 @@ from typing import Dict, Iterator, List, Mapping
 
 import numpy as np
 
+from cross_silo.aggregation.refusals import NON_FINITE, TENSORS
 from cross_silo.protocol.http_service import PIECE_BYTES, HttpError, Request
 from cross_silo.protocol.layout import aligned_bytes
 from cross_silo.protocol.messages import Message
 
 
 class InvalidUpdateError(ValueError):
-    """An update that cannot be averaged; the message names the tensor."""
+    """An update that cannot be averaged; the message names the tensor, ``reason`` is one of those in refusals."""
+
+    def __init__(self, message: str, reason: str = TENSORS) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class UploadPool:
@@ -93,14 +98,13 @@ def check_update(message: Message, sizes: Mapping[str, int], finite: bool) -> Di
     if missing is not None:
         raise InvalidUpdateError(f"tensor {missing!r} is missing")
     if not np.isfinite(message["upload_loss"]):
-        raise InvalidUpdateError(f"upload_loss is {message['upload_loss']}, expected a finite number")
+        raise InvalidUpdateError(f"upload_loss is {message['upload_loss']}, expected a finite number", NON_FINITE)
     if not finite:
         for name, values in tensors.items():
             wrong = np.flatnonzero(~np.isfinite(values))
             if len(wrong):
-                raise InvalidUpdateError(
-                    f"tensor {name!r} has {len(wrong)} non-finite values, the first is {values[wrong[0]]} at {wrong[0]}"
-                )
+                first = f"the first is {values[wrong[0]]} at {wrong[0]}"
+                raise InvalidUpdateError(f"tensor {name!r} has {len(wrong)} non-finite values, {first}", NON_FINITE)
     return tensors
 
 

@@ -89,8 +89,11 @@ def last_line(summary: Mapping[str, Any]) -> str:
 
 
 def notes(summary: Mapping[str, Any]) -> List[str]:
-    """Return which model was the best, and which stop condition ended the job."""
+    """Return whose updates were refused, which model was the best, and which stop condition ended the job."""
     found = []
+    for silo, reasons in summary.get("refused_updates", {}).items():
+        counts = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
+        found.append(f"refused updates of silo {silo}: {counts}")
     best, stop = summary.get("best"), summary.get("stop")
     if best:
         found.append(f"best {best['metric']} {best['value']:.3f} after round {best['round']}: {best['checkpoint']}")

@@ -19,7 +19,7 @@ LOCK = ".summary.lock"
 METRICS = ("AP", "AP50", "AP75")
 _WHOLE = ("fl_iteration_num", "good_rounds", "iteration", "attempt", "model_bytes")
 _NUMBERS = {**dict.fromkeys(_WHOLE, int), "started": float}
-_JSON = ("settings", "versions", "stop", "best")
+_JSON = ("settings", "versions", "stop", "best", "refused_updates")
 
 
 def write_summary(run_dir: Path, store: "JobStore") -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from cross_silo.aggregation.averaging import PIECE, NonFiniteAverageError, WeightedSum
+from cross_silo.aggregation.update import CheckedUpdate
 
 SIZES = {"a": 3 * PIECE + 17, "b": 1, "c": PIECE, "empty": 0}
 
@@ -13,7 +14,7 @@ SIZES = {"a": 3 * PIECE + 17, "b": 1, "c": PIECE, "empty": 0}
 def pushed(rng, samples):
     """Weights of a silo and what it sends."""
     weights = {name: rng.standard_normal(size).astype(np.float32) for name, size in SIZES.items()}
-    return weights, {name: array * np.float32(samples) for name, array in weights.items()}
+    return weights, CheckedUpdate({name: array * np.float32(samples) for name, array in weights.items()}, samples)
 
 
 def blank():
@@ -66,7 +67,7 @@ def test_reset_begins_a_sum_though_the_round_has_the_same_number():
 
 
 def test_a_sum_beyond_float32_is_told():
-    update = {name: np.full(size, 1e38, np.float32) for name, size in SIZES.items()}
+    update = CheckedUpdate({name: np.full(size, 1e38, np.float32) for name, size in SIZES.items()}, 1)
     total = blank()
     summed = summed_in(total)
     for _ in range(3):
@@ -77,7 +78,7 @@ def test_a_sum_beyond_float32_is_told():
 
 def test_large_finite_means_pass():
     """The sum over a piece overflows though each mean is finite."""
-    update = {name: np.full(size, 3e38, np.float32) for name, size in SIZES.items()}
+    update = CheckedUpdate({name: np.full(size, 3e38, np.float32) for name, size in SIZES.items()}, 1)
     total = blank()
     summed_in(total).add((1, 1), update, 1)
     assert np.isfinite(total["a"]).all()

@@ -58,6 +58,7 @@ def test_what_a_record_says():
     assert (found["round"], found["attempt"], found["good"], found["samples"]) == (3, 1, True, 40)
     assert found["participants"][0] == {
         "silo": "silo_0", "worker": "w0", "node": "h:0", "samples": 10, "loss": 2.0, "steps": 5, "train_seconds": 1.5,
+        "update_norm": None,
     }  # fmt: skip
     assert (found["bytes_up"], found["bytes_down"], found["checkpoint"]) == (1000, 2000, "/c/3.ckpt")
     failed = record(3, good=False)
