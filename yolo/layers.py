@@ -8,6 +8,8 @@ from typing import Sequence, Tuple
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import HeUniform, Uniform, initializer
 
+from yolo.pyramid import PyramidMaxima
+
 EPSILON = 1e-3
 MOMENTUM = 0.97
 """Share of the running statistics that a step keeps."""
@@ -110,14 +112,12 @@ class SPPF(nn.Cell):
         hidden = in_channels // 2
         self.cv1 = Conv(in_channels, hidden)
         self.cv2 = Conv(4 * hidden, out_channels)
-        self.pool = ops.MaxPool(5, 1, "same")
+        self.maxima = PyramidMaxima()
 
     def construct(self, x: Tensor) -> Tensor:
         """From (N, in, H, W) to (N, out, H, W)."""
         x = self.cv1(x)
-        y = self.pool(x)
-        z = self.pool(y)
-        return self.cv2(ops.concat((x, y, z, self.pool(z)), 1))
+        return self.cv2(ops.concat((x, self.maxima(x)), 1))
 
 
 class Upsample(nn.Cell):
