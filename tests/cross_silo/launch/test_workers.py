@@ -8,6 +8,7 @@ import pytest
 from cross_silo.data.manifest import Manifest, write_manifest
 from cross_silo.errors import UserError
 from cross_silo.launch.workers import WorkerPlan, worker_roles
+from tests.support.auth_files import make_auth
 
 
 @pytest.fixture
@@ -64,6 +65,17 @@ def test_a_single_worker_may_name_its_silo_and_check_its_pre_trained(roles, file
     (role,) = roles(silo="hospital", pre_trained=str(files / "p.ckpt"))
     assert flags(role)["--silo"] == "hospital"
     assert flags(role)["--pre_trained"] == str(files / "p.ckpt")
+
+
+def test_a_silo_without_its_certificate_is_not_started(roles, files):
+    (files / "job.yaml").write_text("silos: [silo_0, silo_1]\nauth: {mode: mtls, dir: nowhere}\n")
+    with pytest.raises(UserError, match="private key nowhere/silo_0.key: No such file"):
+        roles(count=2)
+    auth = make_auth(files / "auth", ("silo_0",))
+    with pytest.raises(UserError, match="private key .*auth/silo_1.key: No such file"):
+        roles(count=2, auth_dir=str(auth))
+    assert len(roles(auth_dir=str(auth))) == 1
+    assert len(roles(auth_dir=str(auth), http_server_address="fl.example.org:6668")) == 1
 
 
 def test_cores_are_shared_unless_the_user_says(roles, monkeypatch):

@@ -28,6 +28,14 @@ def test_seconds_memory_and_bytes(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_with_certificates(tmp_path):
+    result = run("--params", "200000", "--rounds", "1", "--auth", "mtls", "--work_dir", str(tmp_path), "--json")
+    assert result.returncode == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert (found["auth"], found["params"]) == ("mtls", 200_000)
+    assert found["bytes_up"] > 2 * 4 * 200_000
+
+
 def test_a_wrong_size_is_one_line():
     result = run("--params", "5")
     assert result.returncode == 2
