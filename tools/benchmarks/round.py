@@ -73,6 +73,12 @@ def memory(pid: int) -> Tuple[float, float]:
     return tuple(int(re.search(rf"{name}:\s+(\d+)", status)[1]) / 1024 for name in ("VmRSS", "VmHWM"))  # type: ignore
 
 
+def cpu_seconds(pid: int) -> float:
+    """Return the processor time that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def free_address() -> str:
     """Return an address of this host that nothing listens at."""
     with socket.socket() as probe:
@@ -201,7 +207,7 @@ def our_worker(index: int, params: int, rounds: int, address: str, yaml: Path, r
     client = AggregationClient(address, silo, secrets.token_hex(4), f"{HOST}:{os.getpid()}", shown=shown)
     client.acquire_lease(SAMPLES, client.job().fingerprint)
     barrier.wait()
-    seconds = []
+    seconds, cpu = [], time.process_time()
     for _ in range(rounds):
         began = time.perf_counter()
         ticket = client.start_round(SAMPLES)
@@ -214,9 +220,10 @@ def our_worker(index: int, params: int, rounds: int, address: str, yaml: Path, r
         for name, array in weights.items():
             np.copyto(array, reply.weights[name])
         seconds.append(time.perf_counter() - began)
-    peak = memory(os.getpid())[1]
+    peak, cpu = memory(os.getpid())[1], time.process_time() - cpu
     client.release()
-    results.put((index, seconds, {"own": own, "peak": peak, "up": client.bytes_up, "down": client.bytes_down}))
+    told = {"own": own, "peak": peak, "up": client.bytes_up, "down": client.bytes_down, "cpu": cpu}
+    results.put((index, seconds, told))
 
 
 def run_workers(
@@ -302,13 +309,16 @@ def measure_ours(args: argparse.Namespace, directory: Path, redis: str) -> Dict[
     server = OurServer(directory, args.params, args.workers, args.rounds + WARM_UP + 1, redis, args.auth)
     try:
         asked = (args.params, args.rounds + WARM_UP, server.address, server.yaml)
+        cpu = cpu_seconds(server.process.pid)
         seconds, told = run_workers(args, our_worker, asked)
+        cpu = cpu_seconds(server.process.pid) - cpu + sum(item["cpu"] for item in told)
         server_peak = memory(server.process.pid)[1]
     finally:
         server.stop()
     model = 4 * args.params / 2**20
     return {
         "seconds": seconds,
+        "cpu_seconds": cpu / (args.rounds + WARM_UP),
         "server_own_mb": small.resident,
         "server_peak_mb": server_peak,
         "server_models": (server_peak - small.resident) / model,
@@ -354,6 +364,7 @@ def show(result: Dict[str, Any]) -> None:
     table.add_row(
         "seconds a round", f"{result['seconds']:.3f}", f"{result['floor_seconds']:.3f}", f"{result['ratio']:.2f}"
     )
+    table.add_row("processor seconds a round, all", f"{result['cpu_seconds']:.2f}", "", "")
     for role in ("worker", "server"):
         peak, own, models = (result[f"{role}_{name}"] for name in ("peak_mb", "own_mb", "models"))
         table.add_row(f"{role}: peak memory", f"{peak:.0f} MB = {own:.0f} MB + {models:.2f} models", "", "")

@@ -325,18 +325,18 @@ def address_of(service):
 
 
 def test_a_stalled_handshake_holds_up_nobody(serve, made, monkeypatch):
-    monkeypatch.setattr("cross_silo.protocol.connections.HEADER_SECONDS", 1.0)
+    monkeypatch.setattr("cross_silo.protocol.connections.HEADER_SECONDS", 4.0)
     settings = config(made, "mtls")
     service = serve(settings)
     stalled = [socket.create_connection(address_of(service), timeout=10) for _ in range(20)]
     stalled[0].sendall(b"\x16\x03\x01\x02\x00")  # the head of a ClientHello, and then nothing
     began = time.monotonic()
     assert ask(service, "/who", credentials(settings, "silo_0"))[0] == 200
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 3.5
     for peer in stalled:  # and each is dropped in time
         assert peer.recv(100) == b""
         peer.close()
-    assert 0.8 < time.monotonic() - began < 5
+    assert 3.5 < time.monotonic() - began < 15
 
 
 def test_garbage_instead_of_a_handshake(serve, made):
