@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import time
 from typing import Any, Callable, Dict, List, Mapping
 
 from cross_silo.aggregation.aggregator import Aggregator, Measurement
@@ -80,7 +81,8 @@ class Keeper:
             due = self._clock() - self._beat_at >= BEAT_SECONDS
             if due:
                 self._beat_at = self._clock()
-                self._store.call(lambda s: (s.beat(ROLE, self._node, self._info), s.touch()), None)
+                told, live = self._told_of_round(), self._live_silos()
+                self._store.call(lambda s: (s.beat(ROLE, self._node, told), s.note_seen(live), s.touch()), None)
             if standing != self._told or due or records:
                 self._tell(standing)  # before the records: a Redis that lost some gets all of them in order
             self._record(records)
@@ -93,6 +95,28 @@ class Keeper:
                 self._ended = self._store.call(lambda s: (s.end(standing["state"], reason), True)[1], False)
             for command, payload in self._store.call(lambda s: s.take_requests(), []):
                 self._obey(command, payload)
+
+    def _told_of_round(self) -> Dict[str, Any]:
+        """Return what this process tells of itself and of the round in progress."""
+        with self._aggregator.changed:
+            rounds, now = self._aggregator.rounds, self._clock()
+            members = rounds.participants.values()
+            return {
+                **self._info,
+                "told": time.time(),
+                "windows": {f"round.{window.key}": window.left(now) for window in rounds.windows()},
+                "joined": [member.silo for member in members],
+                "pushed": [member.silo for member in members if member.pushed],
+                "left_out": dict(rounds.left_out),
+            }
+
+    def _live_silos(self) -> Dict[str, Dict[str, Any]]:
+        """Return what each live silo told, with the time (Unix) of its last heartbeat."""
+        leases, now, clock = self._aggregator.leases, time.time(), self._clock()
+        return {
+            silo: {**lease.info, "worker": lease.worker, "seen": now - max(leases.seconds - (lease.ends - clock), 0.0)}
+            for silo, lease in leases.live().items()
+        }
 
     def leave(self) -> None:
         """Be no member any more."""

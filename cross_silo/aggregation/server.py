@@ -14,6 +14,8 @@ import time
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
+import redis
+
 from cross_silo.aggregation.aggregator import Aggregator
 from cross_silo.aggregation.ending import await_evaluation, await_workers
 from cross_silo.aggregation.guarded_store import GuardedStore
@@ -30,6 +32,7 @@ from cross_silo.aggregation.service import EngineRoutes
 from cross_silo.aggregation.uploads import UploadPool
 from cross_silo.checkpoint import CheckpointInfo
 from cross_silo.config.auth import OPERATOR, SERVER, SILO
+from cross_silo.config import timeouts
 from cross_silo.config.federated import FederatedConfig, load_federated, require_protected
 from cross_silo.coordination import JobStore, connect
 from cross_silo.errors import UserError, run_main
@@ -39,6 +42,8 @@ from cross_silo.launch.ready import write_ready
 from cross_silo.protocol.access import Access
 from cross_silo.protocol.http_service import HttpService
 from cross_silo.protocol.layout import largest_message
+from cross_silo.report.state_routes import PATHS, StateRoutes
+from cross_silo.report.status import Status, read_status
 from cross_silo.report.summary import write_summary
 
 log = logging.getLogger(__name__)
@@ -54,7 +59,7 @@ class Server:
         """Connect to Redis, read the model and take the address. Raises UserError."""
         self._run_dir: Path = arguments.run_dir
         require_protected(arguments.tcp_server_ip, "--tcp_server_ip", config)
-        access = Access(config, SERVER, (SILO,), also={"/job": (OPERATOR,)})
+        access = Access(config, SERVER, (SILO,), also=dict.fromkeys(("/job", *PATHS), (OPERATOR,)))
         client = connect(config.distributed_cache, start_embedded=True, user=ROLE_NAME)
         jobs = JobStore(client, config.fl_name)
         refuse_second_server(jobs.members(ROLE), config.fl_name)
@@ -78,6 +83,7 @@ class Server:
         pool = UploadPool(config.round.max_uploads, largest_message(self.job.sizes))
         routes = EngineRoutes(self.aggregator, self.job, pool).routes()
         routes.update(JobRoutes(self.aggregator, self.job).routes())
+        routes.update(StateRoutes(self._read_status).routes())
         self._service = HttpService(arguments.http_server_address, "--http_server_address", routes, access)
         metrics_file = self._run_dir / ROLE_NAME / config.summary.metrics_file
         self._journal = Journal(self._store, metrics_file, lambda: write_summary(self._run_dir, jobs))
@@ -91,6 +97,13 @@ class Server:
         config = self.job.config
         known, participation = self._leases.expected, config.participation
         return Rounds(config.round, config.fl_iteration_num, time.monotonic, iteration, attempt, known, participation)
+
+    def _read_status(self) -> Status:
+        name = self.job.config.fl_name
+        status = self._store.call(lambda s: read_status(s, name), None)
+        if status is None:
+            raise redis.ConnectionError("Redis does not answer")
+        return status
 
     def _member(self) -> Dict[str, Any]:
         """Return what other processes see of this one."""
@@ -124,6 +137,7 @@ class Server:
             thread.start()
         write_ready(self._run_dir / ROLE_NAME, self._service.address)
         rounds = self.aggregator.rounds
+        log.info("%s", timeouts.shown(self.job.config))
         log.info(
             "serves job %s at %s from round %d on", self.job.config.fl_name, self._service.address, rounds.iteration
         )

@@ -19,6 +19,7 @@ from cross_silo.coordination import JobStore
 from cross_silo.coordination.store import ENDED
 from cross_silo.errors import UserError
 from cross_silo.protocol.http_service import HttpError, Request, Response, Route, json_response
+from cross_silo.report.status import shown_state
 
 ROUND_FIELDS = (
     "start_fl_job_threshold",
@@ -83,7 +84,7 @@ class Management:
     def state(self, body: bytes = b"") -> Dict[str, Any]:
         """Return whether the job runs, and its live servers."""
         job, nodes = self._job(), self._nodes()
-        state = _state(job, nodes)
+        state = shown_state(job, nodes)
         return {
             "message": "Get cluster state successful.",
             "cluster_state": CLUSTER_STATES[state],
@@ -184,11 +185,6 @@ def check_changes(config: FederatedConfig, changes: Mapping[str, Any]) -> None:
 def _hyper_parameters(config: FederatedConfig) -> Dict[str, Any]:
     values = {**dataclasses.asdict(config.round), **dataclasses.asdict(config.client)}
     return {"fl_iteration_num": config.fl_iteration_num, "server_mode": config.server_mode, **values}
-
-
-def _state(job: Job, nodes: List[Dict[str, str]]) -> str:
-    state = job["state"]
-    return "no_server" if state == "running" and not nodes else state
 
 
 def _require_server(nodes: List[Dict[str, str]]) -> None:

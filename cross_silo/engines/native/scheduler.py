@@ -31,6 +31,8 @@ from cross_silo.launch import logs
 from cross_silo.launch.ready import write_ready
 from cross_silo.protocol.access import Access
 from cross_silo.protocol.http_service import HttpService
+from cross_silo.report.state_routes import StateRoutes
+from cross_silo.report.status import read_status
 
 log = logging.getLogger(__name__)
 
@@ -75,8 +77,10 @@ class Scheduler:
         self._embedded = EmbeddedRedis(host, port) if is_loopback(host) and not cache.cacert_filename else None
         self._ours = self._embedded is not None and self._embedded.pid() is not None
         self._store = JobStore(make_client(host, port, tries=1, settings=cache), config.fl_name)
+        self._read_status = lambda: read_status(self._store, config.fl_name)
         self._management = Management(self._store, config)
-        self._service = HttpService(service_address, "--scheduler_manage_address", self._management.routes(), access)
+        routes = {**self._management.routes(), **StateRoutes(self._read_status).routes()}
+        self._service = HttpService(service_address, "--scheduler_manage_address", routes, access)
         self._node = f"{socket.gethostname()}:{os.getpid()}"
         self._info = {"address": self._service.address, "run_dir": str(run_dir), "pid": os.getpid()}
         self._watch = JobWatch()
