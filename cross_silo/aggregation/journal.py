@@ -70,6 +70,12 @@ def interrupted_record(key: Key) -> Record:
     return round_record(Outcome(key, False, reason, (), now, 0.0, now), now, "", 0.0, 0, 0)
 
 
+def recovered_record(round: int, checkpoint: str) -> Record:
+    """Return the record of a good round whose server died between its checkpoint and the round's record."""
+    now = time.monotonic()
+    return round_record(Outcome((round, 1), True, "", (), now, 0.0, now), now, checkpoint, 0.0, 0, 0)
+
+
 def log_round(record: Record) -> None:
     """Write a round's line to the log."""
     if not record["good"]:

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Mapping, Optional, Tuple
+from typing import Any, Mapping, Optional, Tuple
 
 from cross_silo.protocol.schema import OUT_OF_TIME, SUCCEED
 
 Key = Tuple[int, int]
 """(iteration, attempt)."""
+
+
+KEPT = 256
+
+
+class Kept(dict):
+    """The newest entries; older ones go."""
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        super().__setitem__(key, value)
+        if len(self) > KEPT:
+            del self[next(iter(self))]
 
 
 @dataclass

@@ -7,12 +7,11 @@ its sum never holds another update. A failed round keeps its number and is repea
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import Callable, Dict, List, Mapping, Optional
 
 import numpy as np
 
-from cross_silo.aggregation.participant import Answer, Key, Outcome, Participant, wait_for
+from cross_silo.aggregation.participant import Answer, Kept, Key, Outcome, Participant, wait_for
 from cross_silo.aggregation.windows import START, Window, running_windows
 from cross_silo.config.federated import Round
 from cross_silo.config.participation import AggregationTrigger, Participation
@@ -26,7 +25,6 @@ AVERAGING, CLOSING = "averaging", "closing"
 """Phases of a round. Averaging: nobody joins or leaves any more, the last update is being added or the sum divided;
 closing: the mean is complete and its checkpoint is being written."""
 OPEN = (JOINING, TRAINING, UPDATING)
-KEPT_REASONS = 256
 FULL = "Current amount for startFLJob has reached the threshold. Please startFLJob later."
 
 
@@ -68,11 +66,12 @@ class Rounds:
         """Ended attempts that the owner has not taken yet."""
         self._clock = clock
         self._known = known
+        self._seen: Dict[str, str] = {}  # silos that joined a round, and their nodes
         self._ready: Dict[str, Participant] = {}  # that wait for the draw
         self._sealed = False  # no update is admitted any more
-        self._short = False  # the last round's start window ended: later rounds wait for live silos only
-        self._failed: "OrderedDict[Key, str]" = OrderedDict()
-        self._closed: "OrderedDict[int, Mapping[str, str]]" = OrderedDict()
+        self._started = False  # a round did: later ones wait for live silos only, where those suffice
+        self._failed: Dict[Key, str] = Kept()
+        self._closed: Dict[int, Mapping[str, str]] = Kept()
         self._began = self._first_push = self._last_push = 0.0
 
     @property
@@ -94,6 +93,8 @@ class Rounds:
 
     def join(self, silo: str, worker: str, node: str, samples: int) -> Answer:
         """Let a silo's worker, which holds its lease, take part in the round in progress."""
+        if self.state != RUNNING:
+            return Answer(OUT_OF_TIME, f"the job is {self.state}")
         if not 0 < samples < 2**31:
             return Answer(REQUEST_ERROR, f"data_size is {samples}, expected 1 to {2**31 - 1}")
         present = self.participants.get(silo)
@@ -110,6 +111,7 @@ class Rounds:
             self._first_push = self._last_push = 0.0
         candidates = self._ready if self.participation.draws else self.participants
         candidates[silo] = Participant(silo, worker, node, samples)
+        self._seen[silo] = node
         self.left_out.pop(silo, None)
         self._start_if_all_there()
         if silo in self.participants:
@@ -229,8 +231,6 @@ class Rounds:
     def succeed(self) -> None:
         """The round's model is in place."""
         self._closed[self.iteration] = dict(self.left_out)
-        while len(self._closed) > KEPT_REASONS:
-            self._closed.popitem(last=False)
         self._end(True, "")
         self.failures_in_a_row = 0
         self.iteration += 1
@@ -243,8 +243,6 @@ class Rounds:
         iteration, attempt = self.key
         full = f"round {iteration} attempt {attempt} failed: {reason}"
         self._failed[self.key] = full
-        while len(self._failed) > KEPT_REASONS:
-            self._failed.popitem(last=False)
         self._end(False, full)
         self.attempt += 1
         if counts:
@@ -262,7 +260,6 @@ class Rounds:
             if window.left(now) > 0:
                 continue
             if window.key == START and len(self._ready or self.participants) >= least:
-                self._short = True
                 self._start()
             elif window.key != START and self._admitted() >= least:
                 self._seal(f"did not push before the {window} ended")
@@ -321,11 +318,10 @@ class Rounds:
         return has_place and self.phase in OPEN and not self._sealed and self._clock() < open_until
 
     def _awaited(self) -> int:
-        """Return how many silos the start waits for: once some did not come in time, no longer for dead ones."""
+        """Return how many silos the start waits for: after the job's first round no longer for dead ones."""
         ready, least = self.participation.ready, self.participation.least
-        if not self._short:
-            return ready
-        return max(least, min(ready, sum(1 for node in self._known().values() if node)))
+        live = sum(1 for node in self._known().values() if node)
+        return max(least, min(ready, live)) if self._started and live else ready
 
     def _admitted(self) -> int:
         return sum(participant.admitted for participant in self.participants.values())
@@ -333,22 +329,25 @@ class Rounds:
     def _start_if_all_there(self) -> None:
         there = len(self._ready or self.participants)
         if self.phase == JOINING and there >= self._awaited():
-            self._short = there < self.participation.ready
             self._start()
 
     def _start(self) -> None:
         """Go on with the silos that are there; draw from them where the job draws."""
-        if len(self._ready or self.participants) < self.participation.ready:
-            away = [silo for silo in self._known() if not self._is_there(silo)]
-            self.left_out.update(dict.fromkeys(away, "away at the round's start"))
+        self._note_who_is_away()
         if self._ready:
             names = sorted(self._ready)
             random = np.random.default_rng([self.participation.seed, *self.key])
             drawn = random.choice(len(names), min(self.participation.most, len(names)), replace=False)
             self.participants = {names[i]: self._ready[names[i]] for i in sorted(drawn)}
             self._ready = {}
+        self._started = True
         self.phase = UPDATING if self._first_push else TRAINING
         self._close_if_all_in()
+
+    def _note_who_is_away(self) -> None:
+        if len(self._ready or self.participants) < self.participation.ready:
+            away = [silo for silo in {**self._seen, **self._known()} if not self._is_there(silo)]
+            self.left_out.update(dict.fromkeys(away, "away at the round's start"))
 
     def _is_there(self, silo: str) -> bool:
         return silo in self._ready or silo in self.participants
@@ -356,6 +355,8 @@ class Rounds:
     def _seal(self, why: str) -> None:
         """Admit no further update: the round goes on with those admitted."""
         self._sealed = True
+        if self.phase == JOINING:
+            self._note_who_is_away()
         for silo in [silo for silo, participant in self.participants.items() if not participant.admitted]:
             del self.participants[silo]
             self.left_out[silo] = why
@@ -384,7 +385,7 @@ class Rounds:
         if self.phase == JOINING and len(joined) < needed:
             suffice = f" ({least} suffice)" if least < needed else ""
             parts.append(f"joined {len(joined)} of {needed}{suffice}: {', '.join(map(str, joined))}")
-            known = sorted(self._known().items())
+            known = sorted({**self._seen, **self._known()}.items())
             absent = [f"{name} ({node})" if node else name for name, node in known if not self._is_there(name)]
             count = needed - len(joined)
             named = f" ({', '.join(absent)})" if absent else ""

@@ -22,7 +22,7 @@ from cross_silo.aggregation.guarded_store import GuardedStore
 from cross_silo.aggregation.initial import find_model
 from cross_silo.aggregation.job import Job, changed_settings
 from cross_silo.aggregation.job_routes import JobRoutes
-from cross_silo.aggregation.journal import Journal, interrupted_record
+from cross_silo.aggregation.journal import Journal, interrupted_record, recovered_record
 from cross_silo.aggregation.keeper import ROLE, Keeper
 from cross_silo.aggregation.leases import Leases
 from cross_silo.aggregation.models import ModelStore
@@ -30,7 +30,7 @@ from cross_silo.aggregation.participant import Key
 from cross_silo.aggregation.rounds import ENDED, ENDED_FAILED, IDLE, Rounds
 from cross_silo.aggregation.service import EngineRoutes
 from cross_silo.aggregation.uploads import UploadPool
-from cross_silo.checkpoint import CheckpointInfo
+from cross_silo.checkpoint import CheckpointInfo, list_checkpoints
 from cross_silo.config.auth import OPERATOR, SERVER, SILO
 from cross_silo.config import timeouts
 from cross_silo.config.federated import FederatedConfig, load_federated, require_protected
@@ -42,9 +42,13 @@ from cross_silo.launch.ready import write_ready
 from cross_silo.protocol.access import Access
 from cross_silo.protocol.http_service import HttpService
 from cross_silo.protocol.layout import largest_message
+<<<<<<< HEAD
+from cross_silo.report.summary import earlier_summary, write_summary
+=======
 from cross_silo.report.state_routes import PATHS, StateRoutes
 from cross_silo.report.status import Status, read_status
 from cross_silo.report.summary import write_summary
+>>>>>>> origin/main
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +81,7 @@ class Server:
         self._store = GuardedStore(jobs)
         self._leases = Leases(self._store, config.lease, config.silo_names, config.num_silos, time.monotonic)
         attempt, self._interrupted = next_attempt(earlier, info.round + 1)
+        self._unrecorded = info.round if is_unrecorded(info.round, jobs, self._run_dir, self.job.instance) else 0
         rounds = self._rounds(info.round + 1, attempt)
         self.aggregator = Aggregator(rounds, self._leases, models, self.job.save, aggregation=config.aggregation)
         self.aggregator.refusals.begin_with(json.loads(earlier.get("refused_updates", "{}")))
@@ -129,6 +134,9 @@ class Server:
         tasks = (self._keeper.run, self.aggregator.close_rounds, self._keep_time)
         threads = [threading.Thread(target=task, args=(stop,), daemon=True) for task in tasks]
         self._keeper.begin()
+        if self._unrecorded:
+            path = dict(list_checkpoints(self.job.checkpoint_dir, self.job.config.fl_name))[self._unrecorded]
+            self._journal.write([recovered_record(self._unrecorded, str(path))])
         if self._interrupted:
             self._journal.write([interrupted_record(self._interrupted)])
         self._keeper.step()  # be known as a member before anybody is told that this one serves
@@ -196,6 +204,12 @@ def next_attempt(earlier: Mapping[str, str], iteration: int) -> Tuple[int, Optio
     if earlier.get("phase", IDLE) == IDLE:
         return int(attempt), None
     return int(attempt) + 1, (iteration, int(attempt))
+
+
+def is_unrecorded(round: int, jobs: JobStore, run_dir: Path, instance: str) -> bool:
+    """Tell whether the server died between a round's checkpoint and its record: neither Redis nor summary has it."""
+    records = [*jobs.rounds(), *earlier_summary(run_dir, instance).get("rounds", [])]
+    return round > 0 and not any(record["good"] and record["round"] == round for record in records)
 
 
 def refuse_second_server(members: Mapping[str, Mapping[str, Any]], fl_name: str) -> None:

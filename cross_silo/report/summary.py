@@ -33,7 +33,7 @@ def write_summary(run_dir: Path, store: "JobStore") -> None:
         job = store.job()
         if job is None:
             return
-        earlier = _earlier(run_dir, job.get("instance", ""))
+        earlier = earlier_summary(run_dir, job.get("instance", ""))
         evaluations = {int(round): metrics for round, metrics in earlier.get("evaluations", {}).items()}
         evaluations.update(store.evaluations())
         by_silo = {int(round): silos for round, silos in earlier.get("silo_evaluations", {}).items()}
@@ -99,8 +99,8 @@ def mean_loss(participants: List[Mapping[str, Any]]) -> Optional[float]:
     return sum(entry["loss"] * entry["samples"] for entry in told) / samples if told else None
 
 
-def _earlier(run_dir: Path, instance: str) -> Dict[str, Any]:
-    """Return the summary that stands there if it is of the same job instance."""
+def earlier_summary(run_dir: Path, instance: str) -> Dict[str, Any]:
+    """Return the summary in a run directory if it is of this job instance; an empty one otherwise."""
     try:
         earlier = json.loads((run_dir / FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 import yaml
@@ -86,22 +86,29 @@ class Federation:
         self.processes.append(process)
         return process
 
-    def server(self) -> subprocess.Popen:
-        """Start the server and wait until it serves."""
+    def server(self, fault: str = "") -> subprocess.Popen:
+        """Start the server and wait until it serves; ``fault`` is a point where it is killed."""
         ready = self.run_dir / "server_0" / "ready.json"
         ready.unlink(missing_ok=True)
         process = self.start(
-            "cross_silo.aggregation.server",
+            "tests.support.faulty_server" if fault else "cross_silo.aggregation.server",
             "server.log",
             *("--yaml_config", str(self.yaml), "--http_server_address", self.address),
             *("--tcp_server_ip", "127.0.0.1", "--checkpoint_dir", str(self.checkpoints)),
             *("--run_dir", str(self.run_dir)),
+            env=self.fault("server", fault),
         )
         self.wait(lambda: ready.exists() or process.poll() is not None, "the server to serve")
         assert process.poll() is None, self.log("server.log")
         return process
 
-    def worker(self, index: int, *more: str, classes: Tuple[str, ...] = ("cell",), **trainer: Any) -> subprocess.Popen:
+    def fault(self, name: str, point: str) -> Dict[str, str]:
+        """The environment that has a process killed at a point of a round, once."""
+        return {"FAULT": point, "FAULT_MARK": str(self.directory / f"{name}.killed")} if point else {}
+
+    def worker(
+        self, index: int, *more: str, classes: Tuple[str, ...] = ("cell",), fault: str = "", **trainer: Any
+    ) -> subprocess.Popen:
         """Start worker ``index``; ``trainer`` goes to its NumpyTrainer, ``more`` to the command line."""
         data = self.directory / f"mindrecord_{index}"
         if not data.exists():
@@ -110,7 +117,7 @@ class Federation:
         arguments = ["--yaml_config", str(self.yaml), "--config", str(self.model_yaml)]
         arguments += ["--worker_index", str(index), "--silo", f"silo_{index}", "--dataset_dir", str(data)]
         arguments += ["--http_server_address", self.address, "--run_dir", str(self.run_dir), *more]
-        env = {"NUMPY_TRAINER": json.dumps(trainer)}
+        env = {"NUMPY_TRAINER": json.dumps(trainer), **self.fault(f"worker_{index}", fault)}
         return self.start("tests.support.numpy_worker", f"worker_{index}.log", *arguments, env=env)
 
     def log(self, name: str) -> str:
@@ -172,17 +179,24 @@ def manifest(classes: Tuple[str, ...]) -> Manifest:
     )
 
 
-def reference(samples: Mapping[str, int], rounds: int, steps: int = 5) -> Dict[str, np.ndarray]:
-    """FedAvg by hand: the weighted mean, in float64, of what each silo's trainer makes of the round's model."""
+def reference(
+    samples: Mapping[str, int], rounds: int, steps: int = 5, participants: Optional[Sequence[Sequence[str]]] = None
+) -> Dict[str, np.ndarray]:
+    """FedAvg by hand: the weighted mean, in float64, of what each silo's trainer makes of the round's model.
+
+    Args:
+        participants: the silos of each round; None: all of them. Whoever is not in a round did not train either.
+    """
     model = {name: np.ones(shape, np.float64) for name, shape in SHAPES.items()}
     trainers = {silo: NumpyTrainer(silo) for silo in samples}
-    total = sum(samples.values())
-    for _ in range(rounds):
+    for silos in participants if participants is not None else [list(samples)] * rounds:
         sums = {name: np.zeros(shape) for name, shape in SHAPES.items()}
-        for silo, trainer in trainers.items():
+        for silo in silos:
+            trainer = trainers[silo]
             trainer.set_weights({name: array.astype(np.float32) for name, array in model.items()})
             trainer.train(steps, lambda record: None)
             for name, array in trainer.get_weights().items():
                 sums[name] += array.astype(np.float64) * samples[silo]
+        total = sum(samples[silo] for silo in silos)
         model = {name: array / total for name, array in sums.items()}
     return model

@@ -1,11 +1,17 @@
-"""A worker process whose trainer is numpy's; ``NUMPY_TRAINER`` holds the trainer's arguments as JSON."""
+"""A worker process whose trainer is numpy's; ``NUMPY_TRAINER`` holds the trainer's arguments as JSON.
+
+``FAULT`` may have it killed at a point of a round.
+"""
 
 import json
 import os
 import time
 
 from cross_silo.errors import run_main
-from cross_silo.training import worker
+from cross_silo.protocol.client import AggregationClient
+from cross_silo.training import session, worker
+from cross_silo.training.progress import Progress
+from tests.support.faults import around, send_half
 from tests.support.numpy_trainer import NumpyTrainer
 
 
@@ -23,5 +29,23 @@ def build(model, manifest, arguments, validation):
     return trainer, measure if validation is not None else None
 
 
+def arm():
+    """Put the points of a round into the worker's code."""
+    around(AggregationClient, "start_round", after="joined")
+    around(Progress, "on_step", after="training")
+    around(session, "save_state", before="saving", after="saved")
+    around(AggregationClient, "push", after="pushed")
+    exchange = AggregationClient._exchange
+
+    def exchange_or_break_off(client, path, body, *arguments, **options):
+        if path == "/updateModel":
+            send_half(client._host, client._port, path, body)
+        return exchange(client, path, body, *arguments, **options)
+
+    AggregationClient._exchange = exchange_or_break_off
+
+
 if __name__ == "__main__":
+    if "FAULT" in os.environ:
+        arm()
     run_main(lambda: worker.main(build=build))

@@ -88,7 +88,7 @@ def serve(store, tmp_path):
 
     def make(round=None, **settings) -> ServedJob:
         settings = {"fl_name": "job", "fl_iteration_num": 3, **settings}
-        config = FederatedConfig(round=Round(start_fl_job_threshold=2, **(round or {})), **settings)
+        config = FederatedConfig(round=Round(**{"start_fl_job_threshold": 2, **(round or {})}), **settings)
         made.append(ServedJob(store, tmp_path, config))
         return made[-1]
 

@@ -307,6 +307,16 @@ def test_an_ended_job_stays_ended(job):
     assert (job.rounds.state, job.rounds.reason) == (STOPPED, "first")
 
 
+def test_nobody_joins_a_job_that_does_not_run(job):
+    job.rounds.disable()
+    assert job.join(0).reason == "the job is disabled"
+    job.rounds.enable()
+    for _ in range(5):
+        job.make_round()
+    assert job.join(0).reason == "the job is finished"
+    assert job.rounds.phase == IDLE
+
+
 def test_the_successor_of_a_worker_that_pushed_waits_in_its_place(job):
     job.join(0), job.join(1)
     job.push(0)

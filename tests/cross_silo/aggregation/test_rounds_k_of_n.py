@@ -19,7 +19,7 @@ WINDOWS = {
 
 def make(silos=3, trigger=None, away=(), **settings):
     """A job of ``silos`` silos, those in ``away`` without a live worker."""
-    settings = Round(start_fl_job_threshold=silos, **WINDOWS, **settings)
+    settings = Round(start_fl_job_threshold=silos, **{**WINDOWS, **settings})
     participation = settings.participation(AggregationTrigger(**(trigger or {})))
     names = {f"silo_{i}": f"host:{i}" for i in range(silos)}
     job = Job(settings, participation=participation, known=lambda: {**names, **dict.fromkeys(job.away, "")})
@@ -206,6 +206,15 @@ def test_updates_may_all_be_in_when_the_start_window_ends():
     job.average()
 
 
+def test_the_update_window_may_end_before_the_start_window():
+    job = joined(make(min_clients=2, start_fl_job_time_window=10_000_000), 0, 2)
+    job.push(0), job.push(2)
+    job.now += UPDATE
+    job.rounds.tick()
+    assert job.rounds.left_out == {"silo_1": "away at the round's start"}
+    job.average()
+
+
 def test_too_few_at_the_start_fail_the_round():
     job = joined(make(min_clients=2), 0)
     job.now += START
@@ -217,7 +226,7 @@ def test_too_few_at_the_start_fail_the_round():
     )
 
 
-def test_a_silo_that_was_missed_once_is_not_waited_for_until_it_lives():
+def test_after_the_first_round_dead_silos_are_not_waited_for():
     job = joined(make(min_clients=2, away=[1]), 0, 2)
     job.now += START
     job.rounds.tick()
@@ -233,9 +242,10 @@ def test_a_silo_that_was_missed_once_is_not_waited_for_until_it_lives():
     joined(job, 1)
     assert job.rounds.phase == TRAINING
     job.rounds.fail("any")
-    job.away = ["silo_1"]  # it was there: the window is granted to it anew
+    job.away = ["silo_1"]
     joined(job, 0, 2)
-    assert job.rounds.phase == JOINING
+    assert job.rounds.phase == TRAINING
+    assert job.join(1).ok  # it is back
 
 
 def test_a_silo_that_dies_while_the_start_waits_for_it():

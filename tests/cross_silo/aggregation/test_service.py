@@ -378,6 +378,65 @@ def test_a_disabled_job(served):
     assert replies[0].verdict == "good"
 
 
+def test_a_late_update_is_refused_with_the_reason(serve):
+    served = serve(round={"start_fl_job_threshold": 3, "min_clients": 2, "update_model_time_window": 200})
+    clients = [served.client(i) for i in range(3)]
+    tickets = [client.start_round(10 * (i + 1)) for i, client in enumerate(clients)]
+    pushed = [{name: np.full_like(v, i) for name, v in served.models.tensors.items()} for i in range(3)]
+    for i in (0, 2):
+        assert clients[i].push(tickets[i], pushed[i], 10 * (i + 1), 0.5, {}).accepted
+    deadline = time.monotonic() + 10
+    while served.rounds.good_rounds == 0 and time.monotonic() < deadline:
+        served.aggregator.tick()
+        time.sleep(0.02)
+    reply = clients[0].get_model(1, wait=10)
+    for values in reply.weights.values():
+        np.testing.assert_allclose(values, (10 * 0 + 30 * 2) / 40)
+    for _ in range(2):
+        late = clients[1].push(tickets[1], pushed[1], 20, 0.5, {})
+        assert not late.accepted
+        assert late.reason == (
+            "round 1 closed without silo silo_1: did not push before the updateModel window of 0.2 s "
+            "(round.update_model_time_window) ended"
+        )
+    ticket = clients[1].start_round(20)
+    assert (ticket.joined, ticket.iteration, clients[1].get_model(None).round) == (True, 2, 1)
+    (record,) = served.aggregator.take_records()
+    assert [each["silo"] for each in record["participants"]] == ["silo_0", "silo_2"]
+    assert record["samples"] == 40 and list(record["left_out"]) == ["silo_1"]
+
+
+def test_a_silo_without_a_place_waits_at_the_server(serve):
+    served = serve(silos=3)
+    clients = [served.client(i) for i in range(3)]
+    start(clients)
+    began = time.monotonic()
+    ticket = clients[2].start_round(10, wait=0.3)
+    assert time.monotonic() - began >= 0.3
+    assert (ticket.joined, ticket.waits) == (False, True)
+    found = []
+    waiting = threading.Thread(target=lambda: found.append(clients[2].start_round(10, wait=30)))
+    waiting.start()
+    time.sleep(0.1)
+    clients[1].report(1, "any", "")  # fails round 1: there is a place
+    waiting.join(timeout=5)
+    (ticket,) = found
+    assert (ticket.joined, ticket.iteration, ticket.attempt) == (True, 1, 2)
+
+
+def test_a_waiting_silo_hears_of_the_jobs_end(serve):
+    served = serve(silos=3)
+    clients = [served.client(i) for i in range(3)]
+    start(clients)
+    found = []
+    waiting = threading.Thread(target=lambda: found.append(clients[2].start_round(10, wait=30)))
+    waiting.start()
+    time.sleep(0.1)
+    served.aggregator.control(lambda rounds: rounds.end("stopped", "enough"))
+    waiting.join(timeout=5)
+    assert (found[0].joined, found[0].state) == (False, "stopped")
+
+
 def test_uploads_beside_each_other(served):
     """Both updates are on the way at once, many times over."""
     served.rounds.last_iteration = 1000
