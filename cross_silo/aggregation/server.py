@@ -31,8 +31,8 @@ from cross_silo.aggregation.rounds import ENDED, ENDED_FAILED, IDLE, Rounds
 from cross_silo.aggregation.service import EngineRoutes
 from cross_silo.aggregation.uploads import UploadPool
 from cross_silo.checkpoint import CheckpointInfo, list_checkpoints
-from cross_silo.config.auth import OPERATOR, SERVER, SILO
 from cross_silo.config import timeouts
+from cross_silo.config.auth import OPERATOR, SERVER, SILO
 from cross_silo.config.federated import FederatedConfig, load_federated, require_protected
 from cross_silo.coordination import JobStore, connect
 from cross_silo.errors import UserError, run_main
@@ -42,13 +42,9 @@ from cross_silo.launch.ready import write_ready
 from cross_silo.protocol.access import Access
 from cross_silo.protocol.http_service import HttpService
 from cross_silo.protocol.layout import largest_message
-<<<<<<< HEAD
-from cross_silo.report.summary import earlier_summary, write_summary
-=======
 from cross_silo.report.state_routes import PATHS, StateRoutes
 from cross_silo.report.status import Status, read_status
-from cross_silo.report.summary import write_summary
->>>>>>> origin/main
+from cross_silo.report.summary import earlier_summary, write_summary
 
 log = logging.getLogger(__name__)
 
