@@ -33,7 +33,7 @@ WEIGHTS = {
 
 
 class ServedJob:
-    """A job for two silos with all the aggregator's parts but its process."""
+    """A job, for two silos unless told otherwise, with all the aggregator's parts but its process."""
 
     def __init__(self, store, directory: Path, config: FederatedConfig) -> None:
         self.store = store
@@ -46,7 +46,7 @@ class ServedJob:
         self.models = ModelStore(self.job.sizes)
         self.models.load(WEIGHTS, 0)
         rounds = Rounds(config.round, config.fl_iteration_num, time.monotonic, known=self.leases.expected)
-        self.aggregator = Aggregator(rounds, self.leases, self.models, self.save)
+        self.aggregator = Aggregator(rounds, self.leases, self.models, self.save, aggregation=config.aggregation)
         pool = UploadPool(config.round.max_uploads, largest_message(self.job.sizes))
         routes = EngineRoutes(self.aggregator, self.job, pool).routes()
         routes.update(JobRoutes(self.aggregator, self.job).routes())
