@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import List, Optional
 
+from cross_silo.config import timeouts
 from cross_silo.config.federated import load_federated
 from cross_silo.engines import ServerPlan, find_engine
 from cross_silo.errors import run_main
@@ -43,7 +44,9 @@ def main(argv: Optional[List[str]] = None) -> int:
         config=arguments.config,
         pre_trained=arguments.pre_trained,
     )
-    return start_roles(job, engine.server_roles(plan, config), arguments.foreground, one_by_one=True)
+    status = start_roles(job, engine.server_roles(plan, config), arguments.foreground, one_by_one=True)
+    print(timeouts.shown(config))
+    return status
 
 
 if __name__ == "__main__":

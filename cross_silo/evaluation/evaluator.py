@@ -166,7 +166,10 @@ class Evaluator:
             return None
         if self._ended is not None:
             if waiting:
-                log.warning("out of time: rounds %s are not evaluated", ", ".join(str(n) for n, _ in waiting))
+                log.warning(
+                    "out of time (evaluation.deadline): rounds %s are not evaluated",
+                    ", ".join(str(n) for n, _ in waiting),
+                )
             write_summary(self._run_dir, self._store)
             log.info("the job is %s; the evaluator ends", job["state"])
             return 0

@@ -177,7 +177,10 @@ class WorkerSession:
             if ticket.waits:  # another round's turn comes first, however long that round is
                 deadline, pause = time.monotonic() + self._plan.join_deadline, 0.05
             if time.monotonic() > deadline:
-                raise UserError(f"not admitted to a round for {self._plan.join_deadline:.0f} s: {told}")
+                raise UserError(
+                    f"not admitted to a round for {self._plan.join_deadline:g} s "
+                    f"(twice round.start_fl_job_time_window): {told}"
+                )
             time.sleep(pause)
             pause = min(2 * pause, 2.0)
 
@@ -256,7 +259,10 @@ class WorkerSession:
                 log.warning("round %d, attempt %d failed: %s", ticket.iteration, ticket.attempt, reply.reason)
                 return None
             if time.monotonic() > deadline:
-                raise UserError(f"no verdict on round {ticket.iteration} for {self._plan.verdict_deadline:.0f} s")
+                raise UserError(
+                    f"no verdict on round {ticket.iteration} for {self._plan.verdict_deadline:g} s "
+                    "(twice round.global_iteration_time_window)"
+                )
 
     def _adopt(self, reply: ModelReply) -> None:
         """Take a global model over into the trainer."""

@@ -16,6 +16,7 @@ from typing import Callable, List, Optional, Tuple
 
 from cross_silo import runtime
 from cross_silo.checkpoint import CheckpointInfo, content_sha256, model_fingerprint, read_checkpoint
+from cross_silo.config import timeouts
 from cross_silo.config.federated import Client, load_federated
 from cross_silo.config.model import Model, load_model, make_detector
 from cross_silo.data.coco import CocoDataset
@@ -108,6 +109,8 @@ def main(argv: Optional[List[str]] = None, build: Optional[Build] = None) -> int
             steps=client_settings.sync_frequency or client_settings.client_epoch_num * trainer.steps_per_epoch,
             instance=job.instance,
             measure_every=federated.evaluation.every,
+            join_deadline=2 * federated.round.start_fl_job_time_window / 1000,
+            verdict_deadline=2 * federated.round.global_iteration_time_window / 1000,
         ),
         state_file=checkpoints / "worker_state.npz",
         checkpoint_prefix=checkpoints / f"{shard}-{model.detector_class.tag}",
@@ -125,6 +128,7 @@ def main(argv: Optional[List[str]] = None, build: Optional[Build] = None) -> int
         measure=measure,
     )
     write_ready(role_dir, arguments.http_server_address)
+    log.info("%s", timeouts.shown(federated))
     log.info("silo %s (%d images) takes part in job %s", arguments.silo, trainer.num_samples, federated.fl_name)
     status = session.run()
     log.info("peak memory %.0f MB", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)

@@ -315,7 +315,7 @@ def test_refusals_at_the_start_are_waited_out_with_a_deadline(tmp_path):
     assert session(server, tmp_path).run() == 0
     server = ScriptedServer([])
     server.refusals = ["not yet"] * 1000
-    with pytest.raises(UserError, match="not admitted to a round for 0 s: not yet"):
+    with pytest.raises(UserError, match="for 0 s .twice round.start_fl_job_time_window.: not yet"):
         session(server, tmp_path, join_deadline=0.0).run()
     assert server.calls[-1] == "release"
 
