@@ -15,7 +15,7 @@ from cross_silo.aggregation.averaging import NonFiniteAverageError
 from cross_silo.aggregation.journal import Record, round_record
 from cross_silo.aggregation.leases import Leases
 from cross_silo.aggregation.models import ModelStore, Reading
-from cross_silo.aggregation.participant import Answer, Key, wait_for
+from cross_silo.aggregation.participant import Answer, Key
 from cross_silo.aggregation.refusals import Refusals
 from cross_silo.aggregation.rounds import AVERAGING, CLOSING, ENDED, FINISHED, RUNNING, Rounds
 from cross_silo.aggregation.rules import make_sum
@@ -71,7 +71,6 @@ class Aggregator:
         """Guards ``rounds``; notified whenever they change."""
         self._sum = make_sum(aggregation, lambda: models.draft(DRAFT_SECONDS), lambda: models.tensors)
         self.refusals = Refusals()
-        self._excluded: Dict[str, Key] = {}  # silos by the round that refused their update
         self._save = save
         self._clock = clock
         self._averaged_at = 0.0
@@ -106,8 +105,6 @@ class Aggregator:
             return Answer(OUT_OF_TIME, f"silo {silo} is not leased to this worker; it is {holder}")
         if self.rounds.phase in COMPLETE:
             return None
-        if self._excluded.get(silo) == self.rounds.key:
-            return replace(wait_for(f"the update of silo {silo} was refused in this round"), key=self.rounds.key)
         before = self.rounds.phase, len(self.rounds.participants)
         answer = self.rounds.join(silo, worker, lease.node if lease is not None else "", samples)
         if before != (self.rounds.phase, len(self.rounds.participants)):
@@ -127,9 +124,8 @@ class Aggregator:
     def exclude(self, silo: str, worker: str, key: Key, why: str) -> None:
         """Go on without a silo whose update was refused; it waits for the next round."""
         with self.changed:
-            if key == self.rounds.key and self.rounds.is_member(silo, worker):
-                self._excluded[silo] = key
-                self.rounds.lost(silo, worker, why)
+            if key == self.rounds.key:
+                self.rounds.lost(silo, worker, why, for_good=True)
                 self._noted()
 
     def push(self, silo: str, worker: str, iteration: int, attempt: Optional[int], update: CheckedUpdate) -> Answer:
@@ -391,6 +387,6 @@ class Aggregator:
             with self.changed:
                 self.rounds = rounds
                 self.models.renumber(0)
-                self._measured, self._excluded = [], {}
+                self._measured = []
                 self.refusals.begin_with({})
                 self._noted()

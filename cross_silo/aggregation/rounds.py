@@ -7,10 +7,11 @@ its sum never holds another update. A failed round keeps its number and is repea
 
 from __future__ import annotations
 
-from typing import Callable, Dict, List, Mapping, Optional
+from typing import Callable, Dict, List, Mapping, Optional, Set
 
 import numpy as np
 
+from cross_silo.aggregation.missing import missing
 from cross_silo.aggregation.participant import Answer, Kept, Key, Outcome, Participant, wait_for
 from cross_silo.aggregation.windows import START, Window, running_windows
 from cross_silo.config.federated import Round
@@ -68,6 +69,7 @@ class Rounds:
         self._known = known
         self._seen: Dict[str, str] = {}  # silos that joined a round, and their nodes
         self._ready: Dict[str, Participant] = {}  # that wait for the draw
+        self._barred: Set[str] = set()  # silos whose update was refused: not in this attempt
         self._sealed = False  # no update is admitted any more
         self._started = False  # a round did: later ones wait for live silos only, where those suffice
         self._failed: Dict[Key, str] = Kept()
@@ -103,6 +105,8 @@ class Rounds:
                 present.worker, present.node = worker, node
                 present.samples = present.samples if present.admitted else samples
             return Answer(OUT_OF_TIME, f"Updating device metadata failed for fl id {silo}")
+        if silo in self._barred:
+            return wait_for(f"the update of silo {silo} was refused in this round")
         if not self._has_a_place():
             return wait_for(FULL)
         if self.phase == IDLE:
@@ -201,8 +205,12 @@ class Rounds:
             return False
         return self.lost(silo, worker, kind + (f": {detail}" if detail else ""))
 
-    def lost(self, silo: str, worker: str, why: str) -> bool:
-        """A worker's update will not come. Returns whether the round fails, because the others do not suffice."""
+    def lost(self, silo: str, worker: str, why: str, for_good: bool = False) -> bool:
+        """A worker's update will not come. Returns whether the round fails, because the others do not suffice.
+
+        Args:
+            for_good: the silo is to wait for the next round; otherwise it may be back in time.
+        """
         waiting = self._ready.get(silo)
         if waiting is not None and waiting.worker == worker:
             del self._ready[silo]
@@ -212,7 +220,10 @@ class Rounds:
         if self.phase not in OPEN or not self.is_member(silo, worker) or self.participants[silo].admitted:
             return False
         others = len(self.participants) - 1
-        if not others or (others < self.participation.least and self.phase != JOINING):
+        if for_good:
+            self._barred.add(silo)
+        is_awaited = self.phase == JOINING and self.participation.most - len(self._barred) >= self.participation.least
+        if (others < self.participation.least and not is_awaited) or not (others or for_good):
             self.fail(f"{self.participants[silo]}: {why}")
             return True
         del self.participants[silo]
@@ -319,7 +330,7 @@ class Rounds:
 
     def _awaited(self) -> int:
         """Return how many silos the start waits for: after the job's first round no longer for dead ones."""
-        ready, least = self.participation.ready, self.participation.least
+        ready, least = self.participation.ready - len(self._barred), self.participation.least
         live = sum(1 for node in self._known().values() if node)
         return max(least, min(ready, live)) if self._started and live else ready
 
@@ -347,7 +358,7 @@ class Rounds:
     def _note_who_is_away(self) -> None:
         if len(self._ready or self.participants) < self.participation.ready:
             away = [silo for silo in {**self._seen, **self._known()} if not self._is_there(silo)]
-            self.left_out.update(dict.fromkeys(away, "away at the round's start"))
+            self.left_out = {**dict.fromkeys(away, "away at the round's start"), **self.left_out}
 
     def _is_there(self, silo: str) -> bool:
         return silo in self._ready or silo in self.participants
@@ -374,26 +385,9 @@ class Rounds:
         left_out = dict(self.left_out)
         self.outcomes.append(Outcome(self.key, good, reason, participants, began, self._last_push, now, left_out))
         self.participants, self._ready, self.left_out = {}, {}, {}
-        self._sealed = False
+        self._sealed, self._barred = False, set()
         self.phase = IDLE
 
     def _missing(self) -> str:
-        """Say who is in the way of the round's end."""
-        joined = (self._ready or self.participants).values()
-        needed, least = self.participation.ready, self.participation.least
-        parts = []
-        if self.phase == JOINING and len(joined) < needed:
-            suffice = f" ({least} suffice)" if least < needed else ""
-            parts.append(f"joined {len(joined)} of {needed}{suffice}: {', '.join(map(str, joined))}")
-            known = sorted({**self._seen, **self._known()}.items())
-            absent = [f"{name} ({node})" if node else name for name, node in known if not self._is_there(name)]
-            count = needed - len(joined)
-            named = f" ({', '.join(absent)})" if absent else ""
-            parts.append(f"{count} missing silo{'s' if count > 1 else ''}{named} did not join")
-            return "; ".join(parts)
-        late = [str(participant) for participant in joined if not participant.admitted]
-        if late:
-            parts.append(f"{', '.join(late)} joined but did not push")
-        if least < self.participation.most:
-            parts.append(f"{self._admitted()} updates are in, {least} needed")
-        return "; ".join(parts)
+        known = {**self._seen, **self._known()}
+        return missing(self.participation, self.phase == JOINING, self._ready or self.participants, known)
