@@ -81,9 +81,6 @@ def tail(status: Mapping[str, Any]) -> List[str]:
     if measured:
         values = "; ".join(f"{m['round']}: {number(m['AP50'])}, {number(m['AP'])}" for m in measured)
         lines.append(f"AP50, AP by round: {values}")
-    for silo, reasons in status["refused_updates"].items():
-        counted = ", ".join(f"{reason} {count}" for reason, count in reasons.items())
-        lines.append(f"refused updates of silo {silo}: {counted}")
     lines += [f"{time.strftime('%H:%M:%S', time.localtime(f['ended']))} {f['reason']}" for f in status["failures"]]
     if status["stop_condition"]:
         lines.append(f"ends with: {status['stop_condition']}")
