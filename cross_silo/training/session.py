@@ -176,7 +176,7 @@ class WorkerSession:
                 log.info("waiting to join: %s", told)
             if ticket.waits:  # another round's turn comes first, however long that round is
                 deadline, pause = time.monotonic() + self._plan.join_deadline, 0.05
-            if time.monotonic() > deadline:
+            elif time.monotonic() > deadline:
                 raise UserError(
                     f"not admitted to a round for {self._plan.join_deadline:g} s "
                     f"(twice round.start_fl_job_time_window): {told}"

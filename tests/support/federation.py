@@ -28,7 +28,7 @@ from cross_silo.data.manifest import Manifest, write_manifest
 from tests.support.numpy_trainer import SHAPES, NumpyTrainer
 
 ROOT = Path(__file__).resolve().parents[2]
-SECONDS = 60.0
+SECONDS = 120.0
 """Bound of every wait."""
 
 

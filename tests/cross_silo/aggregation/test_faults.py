@@ -67,6 +67,14 @@ def assert_model(job, participants=None, silos=2, rounds=ROUNDS):
         np.testing.assert_allclose(weights[name], array, rtol=1e-6, atol=1e-6)
 
 
+def faults(points, *always):
+    """Run a test with each fault: those in ``always``, and the others in the long suite."""
+    marks = {name: () if name in always else (pytest.mark.long,) for name in points}
+    return pytest.mark.parametrize(
+        "fault", [pytest.param(point, id=name, marks=marks[name]) for name, point in points.items()]
+    )
+
+
 SERVER_FAULTS = {
     "while the second silo joins": "joined:4",
     "while an update is received": "received:3",
@@ -81,7 +89,7 @@ SERVER_FAULTS = {
 }
 
 
-@pytest.mark.parametrize("fault", list(SERVER_FAULTS.values()), ids=list(SERVER_FAULTS))
+@faults(SERVER_FAULTS, "with one update in the sum", "with the checkpoint in place")
 def test_a_server_killed_in_round_2(federation, fault):
     job = federation()
     server = job.server(fault=fault)
@@ -103,7 +111,7 @@ WORKER_FAULTS = {
 }
 
 
-@pytest.mark.parametrize("fault", list(WORKER_FAULTS.values()), ids=list(WORKER_FAULTS))
+@faults(WORKER_FAULTS, "uploading")
 def test_a_worker_killed_in_round_2_and_started_again(federation, fault):
     job = federation()
     server = job.server()
@@ -116,7 +124,7 @@ def test_a_worker_killed_in_round_2_and_started_again(federation, fault):
     assert_model(job)
 
 
-@pytest.mark.parametrize("fault", list(WORKER_FAULTS.values()), ids=list(WORKER_FAULTS))
+@faults(WORKER_FAULTS, "training")
 def test_rounds_go_on_without_a_worker_killed_in_round_2(federation, fault):
     job = federation(round={"start_fl_job_threshold": 3, "min_clients": 2}, lease=1.0)
     server = job.server()
@@ -209,7 +217,9 @@ def own_redis(free_port):
     with_redis.leave()
 
 
-@pytest.mark.parametrize("server_too", [False, True], ids=["alone", "with the server"])
+@pytest.mark.parametrize(
+    "server_too", [pytest.param(False, id="alone", marks=pytest.mark.long), pytest.param(True, id="with the server")]
+)
 def test_redis_comes_back_empty(federation, own_redis, server_too):
     job = federation(redis_address=f"127.0.0.1:{own_redis.port}", rounds=4)
     server = job.server()
@@ -231,7 +241,7 @@ def test_redis_comes_back_empty(federation, own_redis, server_too):
     assert (record["state"], record["good_rounds"]) == ("finished", "4")
 
 
-@pytest.mark.parametrize("what", ["unwritable", "full"])
+@pytest.mark.parametrize("what", ["unwritable", pytest.param("full", marks=pytest.mark.long)])
 def test_a_disk_that_takes_no_checkpoint_fails_rounds_by_name_and_the_server_goes_on(federation, what):
     job = federation(round={"max_consecutive_failures": 1000})
     server = job.server()

@@ -415,3 +415,53 @@ def test_a_measurement_is_left_between_batches(tmp_path):
     server = ScriptedServer(["good"], rounds=1)
     assert session(server, tmp_path, measure=measure, leave=leave).run() == 0
     assert server.calls == ["newest", "release"]
+
+
+def test_a_place_in_a_round_is_waited_for_without_a_deadline(tmp_path):
+    class Busy(ScriptedServer):
+        def start_round(self, data_size, wait=0.0):
+            assert wait > 0  # at the server, not by asking again and again
+            ticket = super().start_round(data_size)
+            ticket.waits = not ticket.joined
+            return ticket
+
+    server = Busy(["good"], rounds=1)
+    server.refusals = ["Current amount for startFLJob has reached the threshold. Please startFLJob later."] * 3
+    assert session(server, tmp_path, join_deadline=0.0).run() == 0
+    assert server.calls.count("join") == 4
+
+
+def test_a_late_update_is_dropped_and_the_next_round_begins_from_the_newest_model(tmp_path, caplog):
+    class GoesOn(ScriptedServer):
+        def push(self, ticket, *arguments):
+            reply = super().push(ticket, *arguments)
+            if len(self.pushed) == 1:  # others made rounds 1 and 2 meanwhile
+                self.good = 2
+                reply.accepted, reply.reason = False, "round 1 closed without silo silo_0: too late"
+            return reply
+
+    server = GoesOn(["good"], rounds=3)
+    trainer = NumpyTrainer("silo_0")
+    assert session(server, tmp_path, trainer).run() == 0
+    assert trainer.step == 10
+    again = NumpyTrainer("silo_0")
+    for value in (0, 2):
+        again.set_weights(model(value))
+        again.train(5, lambda record: None)
+    for name, array in again.get_weights().items():
+        np.testing.assert_array_equal(server.pushed[1][name], array)
+    assert "the update of 5 steps (0 s) is not taken: round 1 closed without silo silo_0: too late" in caplog.text
+
+
+def test_a_round_that_closed_before_its_model_came_is_not_trained_for(tmp_path):
+    class Fast(ScriptedServer):
+        def get_model(self, iteration, wait=0):
+            if iteration is None and self.good == 0:  # it closes with others between the join and this
+                self.good = 1
+            return super().get_model(iteration, wait)
+
+    server = Fast(["good"], rounds=2)
+    trainer = NumpyTrainer("silo_0")
+    assert session(server, tmp_path, trainer).run() == 0
+    assert trainer.step == 5
+    assert server.calls == ["join", "newest", "join", "push", "verdict", "release"]
