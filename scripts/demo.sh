@@ -10,7 +10,7 @@ case $demo in
   yolo) job=demo_yolov5 model=configs/yolov5n_demo.yaml ;;
   *) echo "error: demo '$demo', expected: faster_rcnn or yolo" >&2; exit 2 ;;
 esac
-run=runs/$job data=data/$job
+run=runs/$job data=data/demo
 
 bash scripts/setup.sh
 python=.venv/bin/python
