@@ -15,8 +15,9 @@ from cross_silo.protocol.limits import RateLimit
 
 MAX_TEXT = 128
 MAX_DETAIL = 2000
-PROGRESS = ("phase", "iteration", "epoch", "step", "loss")
-"""What a heartbeat tells of the worker, shown at /job."""
+TEXTS = ("node", "phase")
+NUMBERS = ("samples", "iteration", "epoch", "step", "loss")
+"""What a worker tells of itself, shown at /job, /status and /metrics."""
 
 LEASES = (5.0, 50)
 """Attempts to get a silo's lease: a second, and at once."""
@@ -159,15 +160,13 @@ class JobRoutes:
 
     @staticmethod
     def _told(content: Mapping[str, Any]) -> Dict[str, Any]:
-        """Return what a worker says of itself, held to short texts and numbers."""
-        told = {}
-        for name in ("node", "samples", *PROGRESS):
-            value = content.get(name)
-            if isinstance(value, str):
-                told[name] = _one_line(value)[:MAX_TEXT]
-            elif type(value) in (int, float) and abs(value) < 1e15:
-                told[name] = value
-        return told
+        """Return what a worker says of itself: short texts where texts are expected, finite numbers elsewhere."""
+        texts = {name: content[name] for name in TEXTS if isinstance(content.get(name), str)}
+        numbers = {name: content[name] for name in NUMBERS if type(content.get(name)) in (int, float)}
+        return {
+            **{name: _one_line(text)[:MAX_TEXT] for name, text in texts.items()},
+            **{name: number for name, number in numbers.items() if abs(number) < 1e15},
+        }
 
 
 def _text(content: Mapping[str, Any], name: str) -> str:
