@@ -11,6 +11,7 @@ from typing import Mapping, Optional, Union
 from cross_silo.errors import UserError
 from cross_silo.protocol.layout import aligned_bytes
 from cross_silo.protocol.schema import MAX_MESSAGE_BYTES
+from cross_silo.protocol.tls_stream import TlsStream
 
 PIECE_BYTES = 1 << 20
 """Bytes of a body a call of the socket; a time-out counts from piece to piece."""
@@ -67,13 +68,14 @@ def exchange(
         TransportError: there was no complete reply.
         UserError: one side does not accept the other's certificate, or does not speak TLS.
     """
-    if context is None:
-        connection = http.client.HTTPConnection(host, port, timeout=timeout)
-    else:
-        connection = http.client.HTTPSConnection(host, port, timeout=timeout, context=context)
+    connection = http.client.HTTPConnection(host, port, timeout=timeout)
     try:
         connection.connect()
         connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if context is not None:
+            stream = TlsStream(connection.sock, context, server_side=False, host=host)
+            stream.do_handshake()
+            connection.sock = stream  # type: ignore[assignment]
         _send(connection, path, body, headers)
         response = connection.getresponse()
         content = _body(response, receive)

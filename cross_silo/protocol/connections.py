@@ -24,7 +24,6 @@ class Connection:
 
     def __init__(self, sock: socket.socket, host: str, clock: Callable[[], float]) -> None:
         self.sock = sock
-        """The socket; after the handshake the TLS one around it."""
         self.host = host
         self._clock = clock
         self.await_request(HEADER_SECONDS)
@@ -43,12 +42,9 @@ class Connection:
         self.waits, self.deadline = False, self._clock() + STALL_SECONDS + size / SLOWEST_BYTES_PER_SECOND
 
     def cut(self) -> None:
-        """Break it off; the thread that reads or writes sees its end.
-
-        Of a TLS socket, the plain socket's way is taken: its own would go on without encryption.
-        """
+        """Break it off; the thread that reads or writes sees its end."""
         with contextlib.suppress(OSError):
-            socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
+            self.sock.shutdown(socket.SHUT_RDWR)
 
 
 class Connections:

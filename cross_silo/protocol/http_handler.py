@@ -61,9 +61,9 @@ class Handler(BaseHTTPRequestHandler):
     server_version = "cross-silo"
     sys_version = ""
 
-    def __init__(self, connection: Connection, client_address: Any, server: Services) -> None:
+    def __init__(self, connection: Connection, stream: Any, client_address: Any, server: Services) -> None:
         self.tracked = connection
-        super().__init__(connection.sock, client_address, server)  # type: ignore[arg-type]
+        super().__init__(stream, client_address, server)  # type: ignore[arg-type]
 
     def setup(self) -> None:
         super().setup()
@@ -174,7 +174,7 @@ class Handler(BaseHTTPRequestHandler):
     def _discard(self, unread: int) -> None:
         """Take a little of an unwanted body: a reset connection could lose the reply on its way to the peer."""
         self.tracked.transfer(0)
-        socket.socket.shutdown(self.connection, socket.SHUT_WR)
+        self.tracked.sock.shutdown(socket.SHUT_WR)
         left = MAX_DISCARD_BYTES if unread < 0 else min(unread, MAX_DISCARD_BYTES)
         self.connection.settimeout(1.0)
         while left > 0:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
+import ssl
 import threading
 import time
 from http.server import HTTPServer
-from typing import Any, Mapping, Tuple
+from typing import Any, Mapping, Optional, Tuple
 
 from cross_silo.config.federated import require_protected, split_address
 from cross_silo.errors import UserError
@@ -30,6 +31,7 @@ from cross_silo.protocol.http_messages import (
     text_response,
 )
 from cross_silo.protocol.limits import RateLimit
+from cross_silo.protocol.tls_stream import TlsStream
 
 __all__ = [
     "PIECE_BYTES",
@@ -141,35 +143,36 @@ class _Server(HTTPServer):
         try:
             connection.sock.settimeout(STALL_SECONDS)
             context = self.access.context
-            if context is None or self._shake_hands(connection, context):
-                Handler(connection, client_address, self)
+            stream = connection.sock if context is None else self._shake_hands(connection, context)
+            if stream is not None:
+                Handler(connection, stream, client_address, self)
         except Exception:
             log.exception("connection from %s", connection.host)
         finally:
             self.connections.remove(connection)
             self.shutdown_request(connection.sock)
 
-    def _shake_hands(self, connection: Connection, context: Any) -> bool:
-        """Make the TLS handshake; False where the peer is not let in."""
+    def _shake_hands(self, connection: Connection, context: ssl.SSLContext) -> Optional[TlsStream]:
+        """Make the TLS handshake; None where the peer is not let in."""
         try:
-            connection.sock = context.wrap_socket(connection.sock, server_side=True, do_handshake_on_connect=False)
-            connection.sock.do_handshake()
+            stream = TlsStream(connection.sock, context, server_side=True)
+            stream.do_handshake()
         except OSError as error:
             if getattr(error, "reason", "") == "HTTP_REQUEST":
                 with contextlib.suppress(OSError):
-                    socket.socket.sendall(connection.sock, SPEAKS_TLS)
+                    connection.sock.sendall(SPEAKS_TLS)
             self.complain("%s is not let in: %s", connection.host, getattr(error, "verify_message", "") or error)
             self._drain(connection.sock)
-            return False
-        return True
+            return None
+        return stream
 
     @staticmethod
     def _drain(sock: socket.socket) -> None:
         """Take what the peer has sent: closing before that could lose the alert that tells it what is wrong."""
         try:
-            socket.socket.shutdown(sock, socket.SHUT_WR)
+            sock.shutdown(socket.SHUT_WR)
             sock.settimeout(0.5)
-            socket.socket.recv(sock, SMALL_BODY_BYTES)
+            sock.recv(SMALL_BODY_BYTES)
         except OSError:
             pass
 
