@@ -10,6 +10,8 @@ from cross_silo.engines import SchedulerPlan, find_engine
 from cross_silo.errors import run_main
 from cross_silo.launch.arguments import make_job, make_parser
 from cross_silo.launch.start import start_roles
+from cross_silo.preflight.plan import Plan
+from cross_silo.preflight.run import check_launch
 
 
 def parse(argv: Optional[List[str]] = None) -> argparse.Namespace:
@@ -27,6 +29,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     job = make_job(config, arguments)
     plan = SchedulerPlan(arguments.yaml_config, arguments.scheduler_manage_address, job.run_dir)
     role = find_engine(config, arguments.yaml_config).scheduler_role(plan, config)
+    check_launch(Plan("scheduler", config, plan.address, job.run_dir))
     return start_roles(job, [role], arguments.foreground)
 
 

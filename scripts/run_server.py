@@ -12,6 +12,8 @@ from cross_silo.engines import ServerPlan, find_engine
 from cross_silo.errors import run_main
 from cross_silo.launch.arguments import make_job, make_parser, positive
 from cross_silo.launch.start import start_roles
+from cross_silo.preflight.plan import Plan
+from cross_silo.preflight.run import check_launch
 
 
 def parse(argv: Optional[List[str]] = None) -> argparse.Namespace:
@@ -44,7 +46,18 @@ def main(argv: Optional[List[str]] = None) -> int:
         config=arguments.config,
         pre_trained=arguments.pre_trained,
     )
-    status = start_roles(job, engine.server_roles(plan, config), arguments.foreground, one_by_one=True)
+    roles = engine.server_roles(plan, config)
+    check_launch(
+        Plan(
+            "server",
+            config,
+            plan.http_server_address,
+            job.run_dir,
+            pre_trained=plan.pre_trained,
+            checkpoint_dir=plan.checkpoint_dir,
+        )
+    )
+    status = start_roles(job, roles, arguments.foreground, one_by_one=True)
     print(timeouts.shown(config))
     return status
 

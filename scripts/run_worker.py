@@ -11,6 +11,7 @@ from cross_silo.errors import run_main
 from cross_silo.launch.arguments import make_job, make_parser, not_negative, positive
 from cross_silo.launch.start import start_roles
 from cross_silo.launch.workers import WorkerPlan, worker_roles
+from cross_silo.preflight.run import check_workers
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "faster_rcnn_r50_fpn.yaml"
 
@@ -35,7 +36,8 @@ def parse(argv: Optional[List[str]] = None) -> argparse.Namespace:
 def main(argv: Optional[List[str]] = None) -> int:
     """Run the command."""
     arguments = parse(argv)
-    job = make_job(load_federated(arguments.yaml_config, arguments.auth_dir), arguments)
+    config = load_federated(arguments.yaml_config, arguments.auth_dir)
+    job = make_job(config, arguments)
     plan = WorkerPlan(
         yaml_config=arguments.yaml_config,
         config=arguments.config,
@@ -51,7 +53,9 @@ def main(argv: Optional[List[str]] = None) -> int:
         val_image_dir=arguments.val_image_dir,
         threads=arguments.threads,
     )
-    return start_roles(job, worker_roles(plan), arguments.foreground)
+    roles = worker_roles(plan)
+    check_workers(plan, config)
+    return start_roles(job, roles, arguments.foreground)
 
 
 if __name__ == "__main__":

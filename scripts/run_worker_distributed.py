@@ -13,6 +13,7 @@ from cross_silo.errors import UserError, run_main
 from cross_silo.launch.arguments import make_job, make_parser, positive, yes_or_no
 from cross_silo.launch.start import start_roles
 from cross_silo.launch.workers import WorkerPlan, worker_roles
+from cross_silo.preflight.run import check_workers
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 LOG = "worker_distributed/log_output/worker.log"
@@ -50,7 +51,8 @@ def main(argv: Optional[List[str]] = None) -> int:
     """Run the command."""
     arguments = parse(argv)
     check_devices(arguments)
-    job = make_job(load_federated(arguments.yaml_config, arguments.auth_dir), arguments)
+    config = load_federated(arguments.yaml_config, arguments.auth_dir)
+    job = make_job(config, arguments)
     plan = WorkerPlan(
         yaml_config=arguments.yaml_config,
         config=arguments.config,
@@ -60,6 +62,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         auth_dir=arguments.auth_dir,
     )
     roles = [dataclasses.replace(role, log=LOG) for role in worker_roles(plan)]
+    check_workers(plan, config)
     return start_roles(job, roles, arguments.foreground)
 
 
