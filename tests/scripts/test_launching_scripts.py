@@ -220,7 +220,7 @@ def test_a_scheduler_in_the_foreground_prints_its_log_and_leaves_on_sigterm(site
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ((), "expected --redis_port, --redis_address or --run_dir"),
+        ((), "expected --redis_port, --redis_address, --yaml_config or --run_dir"),
         (("--redis_port", "0"), "--redis_port is '127.0.0.1:0', expected host:port"),
         (("--redis_address", "localhost"), "--redis_address is 'localhost', expected host:port"),
     ],
