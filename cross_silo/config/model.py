@@ -43,6 +43,8 @@ class ModelConfig:
     """CPU, GPU or Ascend."""
     compile_cache: str = ""
     """Directory of this machine in which compiled training steps are kept and found again (CPU); empty: none."""
+    image_cache_mb: int = 256
+    """Most MiB of decoded images that a worker keeps in memory; changes the speed alone."""
     dataset_sink_mode: bool = False
     """Log an epoch's last loss only, as a data sink does, not every step's. The host feeds batches either way."""
     optimizer: str = "momentum"
@@ -92,7 +94,15 @@ class ModelConfig:
     def __post_init__(self) -> None:
         for name in ("img_height", "img_width", "num_gts", "batch_size", "eval_batch_size", "base_lr", "loss_scale"):
             require(getattr(self, name) > 0, f"{name} is {getattr(self, name)}, expected more than 0")
-        for name in ("num_classes", "warmup_step", "weight_decay", "gradient_clip", "lr_total_steps", "ema_ramp_steps"):
+        for name in (
+            "num_classes",
+            "image_cache_mb",
+            "warmup_step",
+            "weight_decay",
+            "gradient_clip",
+            "lr_total_steps",
+            "ema_ramp_steps",
+        ):
             require(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}, expected 0 or more")
         require(0 <= self.seed < 2**31, f"seed is {self.seed}, expected 0 to 2^31-1")
         for name, choices in (

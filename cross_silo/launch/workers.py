@@ -16,8 +16,8 @@ from cross_silo.launch.arguments import check_address, check_file
 from cross_silo.launch.role import Role
 from cross_silo.protocol.access import credentials
 
-READY_SECONDS = 120.0
-"""A worker serves once it holds its silo's lease: MindSpore's import and the network's building come before."""
+READY_SECONDS = 600.0
+"""A worker serves once it holds its silo's lease: before, MindSpore is imported and the training step compiled."""
 THREADS = "OMP_NUM_THREADS"
 
 

@@ -91,11 +91,11 @@ class MindSporeTrainer:
         stream: int,
         compile_cache: "Optional[CompileCache]" = None,
     ) -> None:
-        """Build the training step; it compiles at the first use.
+        """Build the training step; it compiles at the first use, or before it by :meth:`compile`.
 
         Args:
             stream: number of the random stream, another for each silo.
-            compile_cache: where the compiled step may stand already.
+            compile_cache: where :meth:`compile` may find the compiled step.
         """
         self.num_samples = loader.num_images
         self.steps_per_epoch = loader.steps_per_epoch
@@ -163,6 +163,27 @@ class MindSporeTrainer:
             ) from None
         self.step = step
 
+    def compile(self) -> None:
+        """Compile the training step, so that the first step takes no longer than the others.
+
+        To be called while nobody waits for this process: MindSpore lets no other thread run for seconds meanwhile.
+        """
+        c, images = self._config, self._config.batch_size
+        inputs = [
+            Tensor(np.zeros(shape, dtype))
+            for shape, dtype in (
+                ((images, c.img_height, c.img_width, 3), np.uint8),
+                ((images, c.num_gts, 4), np.float32),
+                ((images, c.num_gts), np.int32),
+                ((images, c.num_gts), np.int32),
+                ((images, self._noise_size), np.float32),
+            )
+        ]
+        if self._compile_cache is None:
+            self._train_step.compile(*inputs)
+        else:
+            self._compile_cache.compile(self._train_step, inputs)
+
     def train(self, steps: int, on_step: Callable[[StepRecord], None]) -> None:
         """Take ``steps`` steps from where the last call ended."""
         end = self.step + steps
@@ -178,11 +199,7 @@ class MindSporeTrainer:
         random = np.random.Generator(np.random.Philox(key=[self._config.seed << 32 | self._stream, self.step]))
         noise = random.random((len(batch.image), self._noise_size), np.float32)
         arrays: List[np.ndarray] = [batch.image, batch.boxes, batch.labels, batch.valid, noise]
-        inputs = [Tensor(array) for array in arrays]
-        if self._compile_cache is not None:
-            self._compile_cache.compile(self._train_step, inputs)
-            self._compile_cache = None
-        losses = self._train_step(*inputs).asnumpy().tolist()
+        losses = self._train_step(*(Tensor(array) for array in arrays)).asnumpy().tolist()
         self.step += 1
         record = StepRecord(self.step, losses[0], dict(zip(self._loss_names, losses[1:])))
         if not all(map(math.isfinite, losses)):

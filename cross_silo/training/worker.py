@@ -10,6 +10,7 @@ import os
 import resource
 import secrets
 import socket
+import time
 import zlib
 from pathlib import Path
 from typing import Callable, List, Optional, Tuple
@@ -185,7 +186,7 @@ def release_dead_predecessor(lease_file: Path, arguments: argparse.Namespace, sh
 def build_trainer(
     model: Model, manifest: Manifest, arguments: argparse.Namespace, validation: Optional[CocoDataset]
 ) -> Built:
-    """Import MindSpore and build the detector's network, loader and training step."""
+    """Import MindSpore, build the detector's network and loader, and compile the training step."""
     detector = make_detector(model, manifest.num_classes)
     config = model.config
     runtime.prepare()
@@ -197,7 +198,12 @@ def build_trainer(
 
     stream = zlib.crc32(arguments.silo.encode())
     loader = TrainingLoader(
-        arguments.dataset_dir, detector.train_transforms(), config.batch_size, config.num_gts, seed=config.seed + stream
+        arguments.dataset_dir,
+        detector.train_transforms(),
+        config.batch_size,
+        config.num_gts,
+        seed=config.seed + stream,
+        cache_mb=config.image_cache_mb,
     )
     if loader.most_boxes > config.num_gts:
         log.warning(
@@ -209,6 +215,10 @@ def build_trainer(
     network = detector.build_network()
     cache = open_compile_cache(model, manifest.num_classes)
     trainer = MindSporeTrainer(detector, network, loader, config, stream, cache)
+    began = time.monotonic()
+    trainer.compile()
+    if cache is None:
+        log.info("training step compiled in %.1f s", time.monotonic() - began)
     if validation is None:
         return trainer, None
     from cross_silo.evaluation.network_evaluation import NetworkEvaluation

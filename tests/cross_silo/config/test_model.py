@@ -110,6 +110,7 @@ READ = {
     "seed": "cross_silo/training/mindspore_trainer.py",
     "device_target": "cross_silo/training/worker.py",
     "compile_cache": "cross_silo/training/compile_cache.py",
+    "image_cache_mb": "cross_silo/training/worker.py",
     "dataset_sink_mode": "cross_silo/training/worker.py",
     "pre_trained": "cross_silo/checkpoint/init_model.py",
     "mindrecord_dir": "tools/generate_mindrecord.py",

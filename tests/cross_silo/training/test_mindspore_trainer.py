@@ -119,6 +119,25 @@ def test_steps_are_those_of_numpy(settings):
     assert seen[0].loss == pytest.approx(seen[0].parts["fit"] + seen[0].parts["pull"], rel=1e-6)
 
 
+def test_compiled_before_the_first_step(monkeypatch):
+    trainer, _ = make(batch_size=1, img_height=2, img_width=2, num_gts=1)
+    before = trainer.get_weights()
+    trainer.compile()
+    after = trainer.get_weights()
+    assert trainer.step == 0 and all(np.array_equal(before[name], after[name]) for name in before)
+    compiled, graphs = [], type(mindspore.common.api._cell_graph_executor)
+    compile_graph = graphs.compile
+
+    def recorded(self, *args, **kwargs):
+        result = compile_graph(self, *args, **kwargs)
+        compiled.append(result[1])  # False where the graph was there
+        return result
+
+    monkeypatch.setattr(graphs, "compile", recorded)
+    trainer.train(2, lambda record: None)
+    assert compiled == [False, False]
+
+
 def test_state_goes_on_as_if_never_stopped():
     whole, _ = make()
     whole.train(7, lambda record: None)
