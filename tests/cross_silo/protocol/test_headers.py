@@ -1,6 +1,8 @@
 """Header values."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cross_silo.protocol.headers import number, quote, unquote
 
@@ -19,3 +21,16 @@ def test_reasons_survive_a_header():
 )
 def test_numbers_are_held_to_their_range(value, expected):
     assert number(value, 60) == expected
+
+
+@given(st.text(st.characters(codec="utf-8"), max_size=300))
+def test_any_reason_survives_in_one_line_of_ascii(reason):
+    quoted = quote(reason)
+    assert quoted.isascii() and quoted.isprintable()
+    assert unquote(quoted) == reason
+
+
+@given(st.one_of(st.text(max_size=30), st.floats().map(str)))
+def test_any_text_is_a_number_within_the_range_or_none(value):
+    found = number(value, 60)
+    assert found is None or 0 <= found <= 60

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from flatbuffers import number_types
 from flatbuffers.table import Table
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cross_silo.errors import UserError
 from cross_silo.protocol import layout
@@ -81,3 +83,24 @@ def test_a_model_over_two_gigabytes_takes_no_memory():
 def test_empty_model():
     made = ModelMessage("ResponseGetModel", {}, {"retcode": 200})
     assert decode(made.buffer, "ResponseGetModel")["feature_map"] == []
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    sizes=st.dictionaries(st.text(st.characters(codec="utf-8"), max_size=30), st.integers(0, 70), max_size=6),
+    loss=st.floats(width=32, allow_nan=False),
+    iteration=st.integers(-(2**31), 2**31 - 1),
+)
+def test_any_names_and_sizes_survive(sizes, loss, iteration):
+    made = ModelMessage("RequestUpdateModel", sizes, {"fl_id": "silo", "iteration": 0, "upload_loss": 0.0})
+    made.set("iteration", iteration)
+    made.set("upload_loss", loss)
+    for i, view in enumerate(made.tensors.values()):
+        view[:] = np.arange(len(view)) - i
+    found = decode(made.buffer, "RequestUpdateModel")
+    assert (found["fl_id"], found["iteration"], found["upload_loss"]) == ("silo", iteration, loss)
+    assert [feature["weight_fullname"] for feature in found["feature_map"]] == list(sizes)
+    for i, feature in enumerate(found["feature_map"]):
+        np.testing.assert_array_equal(feature["data"], np.arange(sizes[feature["weight_fullname"]]) - i)
+        assert feature["data"].ctypes.data % ALIGNMENT == 0 or not len(feature["data"])
+    assert len(made.buffer) <= largest_message(sizes)

@@ -154,7 +154,7 @@ def with_absent(table, message):
 
 
 @pytest.mark.parametrize("table", sorted(TABLES))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(data=st.data())
 def test_any_message_is_read_back(table, data):
     message = data.draw(messages(table))
@@ -162,7 +162,7 @@ def test_any_message_is_read_back(table, data):
 
 
 @pytest.mark.parametrize("table", sorted(TABLES))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(data=st.data())
 def test_a_message_of_another_table_or_with_other_bytes_is_read_or_refused(table, data):
     """Nothing but a refusal by name is raised, whatever was sent."""
