@@ -126,7 +126,7 @@ def test_a_worker_killed_in_round_2_and_started_again(federation, fault):
 
 @faults(WORKER_FAULTS, "training")
 def test_rounds_go_on_without_a_worker_killed_in_round_2(federation, fault):
-    job = federation(round={"start_fl_job_threshold": 3, "min_clients": 2}, lease=1.0)
+    job = federation(round={"start_fl_job_threshold": 3, "min_clients": 2}, lease=4.0)
     server = job.server()
     others = start_workers(job)
     victim = job.worker(2, num_samples=20, fault=fault)
@@ -143,8 +143,7 @@ def test_rounds_go_on_without_a_worker_killed_in_round_2(federation, fault):
 
 
 def test_a_worker_that_was_away_rejoins_at_the_newest_model(federation, redis_address):
-    settings = {"start_fl_job_threshold": 3, "start_fl_job_time_window": 500, "min_clients": 2}
-    job = federation(round=settings, lease=1.0, rounds=10_000)
+    job = federation(round={"start_fl_job_threshold": 3, "min_clients": 2}, lease=4.0, rounds=10_000)
     server = job.server()
     others = start_workers(job, step_seconds=0.1)
     victim = job.worker(2, num_samples=20, fault="training:8", step_seconds=0.1)
@@ -163,7 +162,8 @@ def test_a_worker_that_was_away_rejoins_at_the_newest_model(federation, redis_ad
 
 
 def test_a_silo_that_is_too_slow_is_told_so_and_goes_on_from_the_newest_model(federation):
-    job = federation(round={"start_fl_job_threshold": 3, "min_clients": 1, "update_model_time_window": 400}, rounds=6)
+    settings = {"start_fl_job_threshold": 3, "min_clients": 1, "update_model_time_window": 400}
+    job = federation(round=settings, silos=list(SAMPLES), rounds=6)
     server = job.server()
     others = start_workers(job, step_seconds=0.1)
     slow = job.worker(2, num_samples=20, step_seconds=0.4)

@@ -38,8 +38,7 @@ def test_a_multiple_of_the_median():
     assert [limit.problem(norm) for norm in (1.0, 500.0, 2.0)] == ["", "", ""]  # a median of fewer says nothing
     assert limit.problem(6.0) == ""
     assert limit.problem(12.1) == (
-        "its norm is 12.1, expected at most 3 times the median 4 of the last ones "
-        "(aggregation.max_update_norm_factor)"
+        "its norm is 12.1, expected at most 3 times the median 4 of the last ones (aggregation.max_update_norm_factor)"
     )
 
 

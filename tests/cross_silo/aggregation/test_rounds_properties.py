@@ -139,6 +139,13 @@ class Interleavings(RuleBasedStateMachine):
         self.rounds.lost(self.workers[i].silo, self.workers[i].name, "no heartbeat")
 
     @rule(i=silo)
+    def refuse(self, i):
+        """Its update is too far from the model."""
+        worker = self.workers[i]
+        if self.rounds.may_push(worker.silo, worker.name, self.rounds.iteration, None).ok:
+            self.rounds.lost(worker.silo, worker.name, "refused", for_good=True)
+
+    @rule(i=silo)
     def report(self, i):
         worker = self.workers[i]
         if worker.ticket is not None:
