@@ -9,10 +9,14 @@ import contextlib
 import io
 import socket
 import ssl
+import threading
 from typing import Any, Optional
 
 PIECE_BYTES = 256 << 10
 """Encrypted bytes a call of the socket in the middle of a large message."""
+_TURN = threading.Lock()
+"""One stream at a time works on its records: threads that take turns at each of them, as each gives up Python's lock
+for its duration, wait for one another most of the time."""
 SMALL_BYTES = 16 << 10
 """The same at other times, when the peer may be anybody."""
 
@@ -59,19 +63,22 @@ class TlsStream:
         view = memoryview(buffer)
         if len(view) >= PIECE_BYTES > len(self._received):
             self._received = memoryview(bytearray(PIECE_BYTES))
+        while True:
+            with _TURN:
+                done = self._decrypt(view)
+            if done or not self._receive():
+                return done
+
+    def _decrypt(self, view: memoryview) -> int:
+        """Fill ``view`` with what was received; the bytes that there were."""
         done, read = 0, self._tls.read
-        while done < len(view):
-            try:
-                count = read(len(view) - done, view[done:])
-            except ssl.SSLWantReadError:
-                if done or not self._receive():
-                    break
-                continue
-            except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
-                break
-            if not count:
-                break
-            done += count
+        try:
+            while done < len(view) and (count := read(len(view) - done, view[done:])):
+                done += count
+        except ssl.SSLWantReadError:
+            pass
+        except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+            self._ended = True
         return done
 
     def sendall(self, content: Any) -> None:
@@ -79,10 +86,10 @@ class TlsStream:
         view = memoryview(content).cast("B")
         done, write = 0, self._tls.write
         while done < len(view):
-            done += write(view[done:])
-            if self._outgoing.pending >= PIECE_BYTES:
-                self._flush()
-        self._flush()
+            with _TURN:
+                while done < len(view) and self._outgoing.pending < PIECE_BYTES:
+                    done += write(view[done:])
+            self._flush()
 
     def makefile(self, mode: str, buffering: int = -1) -> io.BufferedReader:
         """Return a reader; the socket is closed after it is."""
