@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Callable, ClassVar, List, Optional, Sequence, 
 import numpy as np
 
 from cross_silo.data import transforms
+from cross_silo.detection.predictor import make_predictor
 from cross_silo.detection.suppression import detections
 from cross_silo.errors import UserError
 from faster_rcnn.anchors import level_sizes
@@ -81,18 +82,7 @@ class FasterRCNN:
 
     def predictor(self, network: "nn.Cell") -> "Callable[[np.ndarray], List[Tuple[np.ndarray, ...]]]":
         """Return the function that detects; it leaves the network's training flag as it was."""
-        from mindspore import Tensor
-
-        cell = self.export_cell(network, self.size.eval_batch_size)
-
-        def predict(images: np.ndarray) -> "List[Tuple[np.ndarray, ...]]":
-            training = network.training
-            cell.set_train(False)
-            outputs = [output.asnumpy() for output in cell(Tensor(images))]
-            network.set_train(training)
-            return self.export_detections(outputs)
-
-        return predict
+        return make_predictor(self.export_cell(network, self.size.eval_batch_size), network, self.export_detections)
 
     def train_transforms(self) -> "Sequence[transforms.Transform]":
         """Resize and pad, mirror, and jitter colours where the settings ask for it."""

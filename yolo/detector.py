@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, List, Optional, Sequence, Tuple
 import numpy as np
 
 from cross_silo.data import transforms
+from cross_silo.detection.predictor import make_predictor
 from cross_silo.detection.suppression import detections
 from cross_silo.errors import UserError
 from yolo.names import map_pretrained
@@ -74,18 +75,7 @@ class YOLOv5:
 
     def predictor(self, network: "nn.Cell") -> "Predictor":
         """Return the function that detects; it leaves the network's training flag as it was."""
-        from mindspore import Tensor
-
-        cell = self.export_cell(network, self.size.eval_batch_size)
-
-        def predict(images: np.ndarray) -> "List[Detections]":
-            training = network.training
-            cell.set_train(False)
-            outputs = [output.asnumpy() for output in cell(Tensor(images))]
-            network.set_train(training)
-            return self.export_detections(outputs)
-
-        return predict
+        return make_predictor(self.export_cell(network, self.size.eval_batch_size), network, self.export_detections)
 
     def train_transforms(self) -> "Sequence[transforms.Transform]":
         """Mosaic, random affine map, colours and flips, as release 6 orders them."""
