@@ -177,9 +177,11 @@ def apply_changes(config: FederatedConfig, changes: Mapping[str, Any]) -> Federa
 def check_changes(config: FederatedConfig, changes: Mapping[str, Any]) -> None:
     """Refuse changes that the job's other settings contradict. Raises Refused."""
     try:
-        apply_changes(config, changes)
+        rounds = apply_changes(config, changes).fl_iteration_num
     except (ValueError, UserError) as error:
         raise Refused(str(error)) from None
+    if rounds != changes.get("fl_iteration_num", rounds):
+        raise Refused(f"fl_iteration_num is {changes['fl_iteration_num']}, but stop_condition ends with round {rounds}")
 
 
 def _hyper_parameters(config: FederatedConfig) -> Dict[str, Any]:

@@ -8,9 +8,10 @@ import re
 import pytest
 
 from cross_silo.config.federated import FederatedConfig, Round
+from cross_silo.config.stop_condition import StopCondition
 from cross_silo.coordination import JobStore
 from cross_silo.coordination.client import make_client
-from cross_silo.engines.native.management import Management
+from cross_silo.engines.native.management import Management, Refused
 from cross_silo.protocol.http_service import HttpService
 
 CONFIG = FederatedConfig(fl_name="job", fl_iteration_num=5, round=Round(start_fl_job_threshold=3))
@@ -197,3 +198,16 @@ def test_without_redis_the_reply_says_so(free_port):
         connection.close()
     finally:
         service.stop()
+
+
+def test_a_new_instance_has_no_more_rounds_than_the_stop_condition(store):
+    stop = StopCondition(metric="rounds", operator=">=", threshold=4)
+    config = dataclasses.replace(CONFIG, stop_condition=stop)
+    begin(store, settings=json.dumps(dataclasses.asdict(config)))
+    management = Management(store, config)
+    with pytest.raises(Refused, match="fl_iteration_num is 9, but stop_condition ends with round 4"):
+        management.new_instance(b'{"fl_iteration_num": 9}')
+    with pytest.raises(Refused, match="stop_condition: rounds >= 4 is never met within the 3 rounds"):
+        management.new_instance(b'{"fl_iteration_num": 3}')
+    management.new_instance(b'{"client_epoch_num": 2}')
+    assert store.take_requests() == [("new_instance", {"client_epoch_num": 2})]
