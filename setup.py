@@ -3,7 +3,8 @@
 from setuptools import find_packages, setup
 
 EXPORT = ["onnx>=1.15,<2", "onnxruntime>=1.17,<2"]  # name the outputs of an ONNX file that MindSpore wrote, and run it
-TEST = ["pytest>=7.4,<10", "hypothesis>=6.90,<7", "ruff>=0.6,<1", *EXPORT]
+CERTS = ["cryptography>=42,<51"]  # make certificates for a trial
+TEST = ["pytest>=7.4,<10", "hypothesis>=6.90,<7", "ruff>=0.6,<1", *EXPORT, *CERTS]
 
 setup(
     name="cross-silo",
@@ -24,6 +25,7 @@ setup(
         "pycocotools>=2.0.7,<3",
         "matplotlib>=3.7,<4",
         "rich>=13,<16",
+        "prometheus-client>=0.17,<1",
     ],
-    extras_require={"export": EXPORT, "test": TEST},
+    extras_require={"export": EXPORT, "certs": CERTS, "test": TEST},
 )
