@@ -261,7 +261,10 @@ def make_certificates(directory: Path, silos: Sequence[str]) -> None:
 class OurServer:
     """The aggregator process with a model of ``params``, in a directory of its own."""
 
-    def __init__(self, directory: Path, params: int, workers: int, rounds: int, redis: str, auth: str) -> None:
+    def __init__(
+        self, directory: Path, params: int, workers: int, rounds: int, redis: str, auth: str = "none", more: str = ""
+    ) -> None:
+        """Start it; ``more`` are further lines of its YAML."""
         shapes = model_shapes(params)
         name = f"benchmark_{secrets.token_hex(3)}"
         checkpoints = directory / name
@@ -274,7 +277,7 @@ class OurServer:
         self.yaml.write_text(
             f"fl_name: {name}\nfl_iteration_num: {rounds}\nlease: 3600\ndistributed_cache: {{address: '{redis}'}}\n"
             f"round: {{start_fl_job_threshold: {workers}}}\nsilos: [{', '.join(silos)}]\n"
-            f"auth: {{mode: {auth}, dir: '{checkpoints / 'auth'}'}}\n"
+            f"auth: {{mode: {auth}, dir: '{checkpoints / 'auth'}'}}\n{more}"
         )
         if auth == "mtls":
             make_certificates(checkpoints / "auth", silos)
