@@ -309,8 +309,10 @@ class Aggregator:
                 key, samples = self.rounds.key, self.rounds.total_samples
             try:
                 self._sum.divide(samples)
-            except NonFiniteAverageError as error:
-                self._fail(key, str(error))
+            except Exception as error:  # this thread closes later rounds, too
+                if not isinstance(error, (NonFiniteAverageError, TimeoutError)):
+                    log.exception("averaging round %d", key[0])
+                self._fail(key, str(error) or type(error).__name__)
                 return False
             self.models.stamp(self._sum.place, key[0])
             with self.changed:

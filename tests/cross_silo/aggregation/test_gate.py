@@ -171,3 +171,32 @@ def test_rules(serve, settings, by):
         assert (reply.verdict, reply.round) == ("good", n)
         for name, values in expected.items():
             np.testing.assert_allclose(reply.weights[name], values, rtol=1e-5, atol=1e-3)
+
+
+@pytest.mark.parametrize("error", [TimeoutError("old models have been read for more than 60 s"), MemoryError()])
+def test_a_round_for_whose_model_there_is_no_memory_fails_and_the_next_one_is_made(serve, monkeypatch, error):
+    served = serve(round={"start_fl_job_threshold": 4, "min_clients": 3}, aggregation=Aggregation(rule="median"))
+    clients = [served.client(i) for i in range(4)]
+
+    def draft(seconds):
+        raise error
+
+    pushed = [moved(served, distance) for distance in (1, 2, 3)]
+
+    def attempt():
+        for i, (client, ticket) in enumerate(zip(clients[:3], start(clients))):
+            assert client.push(ticket, pushed[i], 10 * (i + 1), 0.5, {}).accepted
+        clients[3].report(1, "gave up", "")  # after the others' updates: the last one was not known as such
+        return clients[0].get_model(1, wait=10)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(served.models, "draft", draft)
+        failed = attempt()
+    assert (failed.verdict, failed.reason) == (
+        "failed",
+        f"round 1 attempt 1 failed: {str(error) or 'MemoryError'}",
+    )
+    good = attempt()
+    assert good.verdict == "good"
+    for name, values in pushed[1].items():
+        np.testing.assert_allclose(good.weights[name], values, rtol=1e-6)
