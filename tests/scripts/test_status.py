@@ -87,3 +87,20 @@ def test_nobody_and_nothing_there_are_clear_errors(job, redis_address, free_port
         status_script.main(["--redis_address", redis_address])
     with pytest.raises(UserError, match=f"no record of job '{job.name}' in Redis"):
         status_script.main(["--yaml_config", str(job.yaml)])
+
+
+@pytest.mark.parametrize(
+    ("state", "status"),
+    [("running", 0), ("disabled", 0), ("finished", 0), ("stopped", 0), ("failed", 1), ("no_server", 1)],
+)
+def test_the_exit_status_tells_programs_that_somebody_must_look(monkeypatch, capsys, state, status):
+    monkeypatch.setattr(status_script, "find", lambda arguments: lambda: {"state": state})
+    assert status_script.main(["--redis_port", "1", "--json"]) == status
+    assert json.loads(capsys.readouterr().out) == {"state": state}
+
+
+def test_watching_ends_with_the_job(monkeypatch, capsys):
+    states = iter(["running", "no_server", "failed"])
+    last = status_script.watch(lambda: {"state": next(states)}, as_json=True, pause=lambda seconds: None)
+    assert last == {"state": "failed"}
+    assert len(capsys.readouterr().out.splitlines()) == 3
