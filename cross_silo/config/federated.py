@@ -85,6 +85,7 @@ class Round:
             value, may_be_0 = getattr(self, name), name in ("min_clients", "select_num_clients", "select_seed")
             require(value > 0 or may_be_0, f"{name} is {value}, expected more than 0")
             require(value >= 0, f"{name} is {value}, expected 0 or more")
+            require(value < 2**53, f"{name} is beyond 2^53")  # exact as a float, of which seconds are made
         ratio, threshold = self.update_model_ratio, self.start_fl_job_threshold
         require(ratio <= 1, f"update_model_ratio is {ratio}, expected a share: more than 0, at most 1")
         require(

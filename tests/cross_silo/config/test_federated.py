@@ -37,6 +37,7 @@ def test_silos_may_be_named():
         ({"round": {"update_model_ratio": 1.5}}, "round.update_model_ratio is 1.5, expected a share"),
         ({"round": {"update_model_ratio": 0.0}}, "round.update_model_ratio is 0.0, expected more than 0"),
         ({"round": {"min_clients": -1}}, "round.min_clients is -1, expected 0 or more"),
+        ({"round": {"update_model_time_window": 10**400}}, "round.update_model_time_window is beyond 2^53"),
         ({"round": {"min_clients": 3}}, "round.min_clients is 3, but a round has 2 silos"),
         ({"round": {"min_clients": 1, "update_model_ratio": 0.5}}, "expected one of them"),
         ({"round": {"min_clients": 2, "select_num_clients": 1}}, "but a round has 1 silos"),
