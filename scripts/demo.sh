@@ -37,4 +37,4 @@ printf 'base: ../../configs/%s.yaml\ndistributed_cache:\n  address: 127.0.0.1:%s
 echo "== rounds"
 "$python" tools/show_summary.py --run_dir "$run" --follow --expect_ap50 0.5
 "$python" tools/plot_loss.py --run_dir "$run"
-echo "demo: $((SECONDS - began)) s after set-up; global model: $(ls -t "$run"/fl_ckpt/*.ckpt | head -n 1)"
+echo "demo: $((SECONDS - began)) s after set-up; global model: $(ls -t "$run"/fl_ckpt/*_recovery_iteration_*.ckpt | head -n 1)"
