@@ -50,7 +50,7 @@ class Optimizer(nn.Cell):
 class Momentum(Optimizer):
     """v = m v + g, w -= lr v, or with Nesterov w -= lr (g + m v); the decay is part of g.
 
-    Nesterov's step is made of two, as MindSpore's kernel for CPUs ignores ``use_nesterov`` (2.9 and 2.10).
+    Nesterov's step is made of two, as MindSpore's kernel for CPUs ignores ``use_nesterov`` (2.10).
     """
 
     def __init__(self, config: ModelConfig, parameters: Sequence[Parameter]) -> None:
