@@ -69,7 +69,9 @@ class Loader:
 def main(directory, later):
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
     cache = CompileCache(directory, ["probe"], (Detector,), deadline=60) if directory else None
-    trainer = MindSporeTrainer(Detector(), Network(), Loader(), ModelConfig("d"), 1, cache)
+    config = ModelConfig("d", batch_size=2, img_height=8, img_width=8, num_gts=1)
+    trainer = MindSporeTrainer(Detector(), Network(), Loader(), config, 1, cache)
+    trainer.compile()
     losses = []
     trainer.train(5, lambda record: losses.append(record.loss))
     if later:

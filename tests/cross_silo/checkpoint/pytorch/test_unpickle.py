@@ -1,6 +1,7 @@
 """Pickles of every dangerous kind are refused by name and have no effect."""
 
 import builtins
+import codecs
 import collections
 import functools
 import io
@@ -259,9 +260,12 @@ class mock_nothing_imported:  # noqa: N801
     """Fails where anything is imported meanwhile."""
 
     def __enter__(self):
+        for codec in ("raw-unicode-escape", "latin-1"):  # Python imports a codec at its first use
+            b"".decode(codec)
+            codecs.lookup(codec)
         self.real = builtins.__import__
 
-        def refuse(name, *rest):
+        def refuse(name, *rest, **named):
             raise AssertionError(f"{name} is imported")
 
         builtins.__import__ = refuse
