@@ -4,7 +4,7 @@ from setuptools import find_packages, setup
 
 EXPORT = ["onnx>=1.15,<2", "onnxruntime>=1.17,<2"]  # name the outputs of an ONNX file that MindSpore wrote, and run it
 CERTS = ["cryptography>=42,<51"]  # make certificates for a trial
-TEST = ["pytest>=7.4,<10", "hypothesis>=6.90,<7", "ruff>=0.6,<1", *EXPORT, *CERTS]
+TEST = ["pytest>=7.4,<10", "pytest-xdist>=3.5,<4", "hypothesis>=6.90,<7", "ruff>=0.6,<1", *EXPORT, *CERTS]
 
 setup(
     name="cross-silo",

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Set everything up, check the style and run the tests.   --all: the long suites too.   Other arguments go to pytest.
+# Set everything up, check the style and run the tests, TEST_PROCESSES (2) files at a time.
+# --all: the long suites too.   Other arguments go to pytest.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash scripts/setup.sh
@@ -17,4 +18,5 @@ if [ "${1:-}" = --all ]; then
 fi
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
-.venv/bin/python -m pytest "${selection[@]}" "$@"
+# A file's tests stay together: they share what they have made.
+.venv/bin/python -m pytest -n "${TEST_PROCESSES:-2}" --dist loadfile "${selection[@]}" "$@"
