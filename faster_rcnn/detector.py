@@ -8,8 +8,8 @@ import numpy as np
 
 from cross_silo.data import transforms
 from cross_silo.detection.predictor import make_predictor
+from cross_silo.detection.settings import check_size
 from cross_silo.detection.suppression import detections
-from cross_silo.errors import UserError
 from faster_rcnn.anchors import level_sizes
 from faster_rcnn.names import from_torchvision, map_pretrained
 from faster_rcnn.settings import Settings
@@ -31,11 +31,7 @@ class FasterRCNN:
     export_names: ClassVar[Tuple[str, ...]] = ("scores", "boxes")
 
     def __init__(self, settings: Settings, size: "InputSize") -> None:
-        for key, pixels in (("img_height", size.height), ("img_width", size.width)):
-            if pixels <= 0 or pixels % COARSEST_STAGE:
-                raise UserError(f"{key}: found {pixels}; expected a multiple of {COARSEST_STAGE}")
-        if size.num_classes < 1:
-            raise UserError(f"num_classes: found {size.num_classes}; expected at least 1, background not counted")
+        check_size(size, COARSEST_STAGE)
         self.settings = settings
         self.size = size
 

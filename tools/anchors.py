@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from typing import Any, List, Mapping, Optional, Sequence
 
 import numpy as np
@@ -14,6 +13,7 @@ from rich.table import Table
 from cross_silo import runtime
 from cross_silo.config.model import load_model
 from cross_silo.data.manifest import read_manifest
+from cross_silo.data.mindrecord_reader import annotation_rows, read_records
 from cross_silo.errors import UserError, run_main
 from cross_silo.launch.arguments import not_negative
 from yolo.anchors import SMALLEST_ANCHOR, anchor_table, best_possible_recall, fit_anchors, fitness
@@ -76,21 +76,12 @@ def box_sizes(directory: str, height: int, width: int) -> np.ndarray:
     Crowd regions are not counted: the loss has no target for them.
     """
     manifest = read_manifest(directory)
-    import mindspore.dataset as ds
-
-    records = ds.MindDataset(
-        [os.path.join(directory, shard.file) for shard in manifest.shards],
-        columns_list=["annotation", "height", "width"],  # the images stay unread
-        shuffle=False,
-        num_parallel_workers=1,
-    )
     sizes: List[np.ndarray] = [np.zeros((0, 2))]
-    for record in records.create_dict_iterator(num_epochs=1, output_numpy=True):
-        boxes = record["annotation"]
-        if boxes.ndim == 2:  # an image without boxes has one zero of no dimension
-            boxes = boxes[boxes[:, 5] == 0]
-            ratio = min(height / int(record["height"]), width / int(record["width"]))
-            sizes.append((boxes[:, 2:4] - boxes[:, :2]) * ratio)
+    for record in read_records(directory, manifest, range(manifest.num_images), ("annotation", "height", "width")):
+        boxes = annotation_rows(record)
+        boxes = boxes[boxes[:, 5] == 0]
+        ratio = min(height / int(record["height"]), width / int(record["width"]))
+        sizes.append((boxes[:, 2:4] - boxes[:, :2]) * ratio)
     return np.concatenate(sizes)
 
 

@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 from typing import List, Optional, Sequence
 
-from cross_silo.config.auth import OPERATOR, SCHEDULER, SERVER, check_silo_name
+from cross_silo.config.auth import OPERATOR, SCHEDULER, SERVER, check_silos_flag
 from cross_silo.errors import UserError, run_main
 from cross_silo.launch.table import table
 from cross_silo.security.authority import Authority, Issued, role_of
@@ -32,11 +32,7 @@ def parse(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
         "--rotate", nargs="*", default=[], help="names that get a new key and certificate; ca: a new authority first"
     )
     arguments = parser.parse_args(argv)
-    for silo in arguments.silos:
-        try:
-            check_silo_name(silo)
-        except ValueError as error:
-            raise UserError(f"--silos: {error}") from None
+    check_silos_flag(arguments.silos)
     for flag in ("days", "ca_days"):
         if not 0 < getattr(arguments, flag) <= 36500:
             raise UserError(f"--{flag} is {getattr(arguments, flag):g}, expected more than 0, at most 36500")

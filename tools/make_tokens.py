@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 from typing import Optional, Sequence
 
-from cross_silo.config.auth import OPERATOR, check_silo_name
+from cross_silo.config.auth import OPERATOR, check_silos_flag
 from cross_silo.errors import UserError, run_main
 from cross_silo.security.tokens import make_tokens
 
@@ -22,11 +22,7 @@ def parse(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser.add_argument("--silos", nargs="*", default=[], help="names of the silos, as in the federated YAML")
     parser.add_argument("--rotate", nargs="*", default=[], help="names that get a new token")
     arguments = parser.parse_args(argv)
-    for silo in arguments.silos:
-        try:
-            check_silo_name(silo)
-        except ValueError as error:
-            raise UserError(f"--silos: {error}") from None
+    check_silos_flag(arguments.silos)
     unknown = set(arguments.rotate) - {OPERATOR, *arguments.silos}
     if unknown:
         raise UserError(f"--rotate names {', '.join(sorted(unknown))}; expected {OPERATOR} or --silos")

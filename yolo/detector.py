@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, ClassVar, List, Optional, Sequence, Tuple
 
 import numpy as np
 
 from cross_silo.data import transforms
 from cross_silo.detection.predictor import make_predictor
+from cross_silo.detection.settings import check_size
 from cross_silo.detection.suppression import detections
-from cross_silo.errors import UserError
 from yolo.names import map_pretrained
 from yolo.settings import CUTS, STRIDES, Settings
 
@@ -21,9 +20,6 @@ if TYPE_CHECKING:
 
 MAX_CANDIDATES = 30000
 """Best scores of an image that enter suppression, as release 6 limits them."""
-
-MINDYOLO_BLOCK = re.compile(r"\.conv([123])\.(?=conv\.|bn\.)")
-"""Mindyolo's conv1 is the field's cv1."""
 
 
 class YOLOv5:
@@ -37,11 +33,7 @@ class YOLOv5:
     legal_cuts: ClassVar[Tuple[int, ...]] = CUTS
 
     def __init__(self, settings: Settings, size: "InputSize") -> None:
-        for key, pixels in (("img_height", size.height), ("img_width", size.width)):
-            if pixels <= 0 or pixels % STRIDES[-1]:
-                raise UserError(f"{key}: found {pixels}; expected a multiple of {STRIDES[-1]}")
-        if size.num_classes < 1:
-            raise UserError(f"num_classes: found {size.num_classes}; expected at least 1, background not counted")
+        check_size(size, STRIDES[-1])
         self.settings = settings
         self.size = size
 
@@ -94,4 +86,4 @@ class YOLOv5:
 
     def map_pretrained(self, name: str) -> Optional[str]:
         """Map names of this network, of the published YOLOv5 in PyTorch and of mindyolo's YOLOv5."""
-        return map_pretrained(MINDYOLO_BLOCK.sub(r".cv\1.", name))
+        return map_pretrained(name)

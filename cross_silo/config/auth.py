@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Sequence
 
 from cross_silo.config.schema import require
+from cross_silo.errors import UserError
 
 MODES = ("mtls", "token", "none")
 SERVER, SCHEDULER, OPERATOR, SILO = "server", "scheduler", "operator", "silo"
@@ -59,6 +60,15 @@ def check_silo_name(name: str) -> None:
         f"silo {name!r}: expected 1-64 letters, digits, '_', '-' or '.', a letter or digit first, "
         f"and none of {', '.join(RESERVED)}",
     )
+
+
+def check_silos_flag(silos: Sequence[str]) -> None:
+    """Refuse names of the flag --silos that cannot be those of certificates and files. Raises UserError."""
+    for silo in silos:
+        try:
+            check_silo_name(silo)
+        except ValueError as error:
+            raise UserError(f"--silos: {error}") from None
 
 
 def check_enrolled(auth: Auth, silos: Sequence[str]) -> None:

@@ -11,13 +11,15 @@ import numpy as np
 from cross_silo.data.manifest import Manifest
 
 Record = Mapping[str, np.ndarray]
-COLUMNS = ["image", "annotation", "image_id", "file"]
+COLUMNS = ("image", "annotation", "image_id", "file")
 
 
-def read_records(directory: str, manifest: Manifest, rows: Sequence[int]) -> Iterator[Record]:
+def read_records(
+    directory: str, manifest: Manifest, rows: Sequence[int], columns: Sequence[str] = COLUMNS
+) -> Iterator[Record]:
     """Give the records with these row numbers, 0 to ``manifest.num_images`` - 1, in this order.
 
-    A row may stand there more than once.
+    A row may stand there more than once. Columns that are not asked for stay unread.
     """
     import mindspore.dataset as ds
 
@@ -26,7 +28,7 @@ def read_records(directory: str, manifest: Manifest, rows: Sequence[int]) -> Ite
     kept: Dict[int, Record] = {}
     dataset = ds.MindDataset(
         [os.path.join(directory, shard.file) for shard in manifest.shards],
-        columns_list=COLUMNS,
+        columns_list=list(columns),
         sampler=ds.SubsetSampler(list(left)),
         num_parallel_workers=1,
     )
@@ -37,3 +39,12 @@ def read_records(directory: str, manifest: Manifest, rows: Sequence[int]) -> Ite
         if left[row]:
             kept[row] = record
         yield record
+
+
+def annotation_rows(record: Record) -> np.ndarray:
+    """Return the record's annotation, float32 (n, 6).
+
+    A MindRecord blob without elements comes back as one zero of no dimension.
+    """
+    rows = record["annotation"]
+    return rows if rows.ndim == 2 else np.zeros((0, 6), np.float32)

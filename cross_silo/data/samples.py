@@ -9,7 +9,7 @@ import numpy as np
 
 from cross_silo.data.image_file import BadImageError, decode_image, decode_resized
 from cross_silo.data.manifest import Manifest
-from cross_silo.data.mindrecord_reader import Record, read_records
+from cross_silo.data.mindrecord_reader import Record, annotation_rows, read_records
 from cross_silo.data.transforms import Resizing, Sample
 from cross_silo.data.transforms.resize import scale_boxes
 from cross_silo.errors import UserError
@@ -63,8 +63,7 @@ def to_sample(record: Record, resizing: Optional[Resizing] = None) -> Tuple[int,
         UserError: the pixels cannot be decoded.
     """
     image_id = int(record["image_id"])
-    # A MindRecord blob without elements comes back as one zero of no dimension.
-    rows = record["annotation"] if record["annotation"].ndim == 2 else np.zeros((0, 6), np.float32)
+    rows = annotation_rows(record)
     data = record["image"].tobytes()
     try:
         if resizing is None:

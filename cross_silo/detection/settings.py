@@ -1,11 +1,23 @@
-"""Checks of a detector's settings; each error names the key."""
+"""Checks of a detector's settings and input; each error names the key."""
 
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cross_silo.errors import UserError
+
+if TYPE_CHECKING:
+    from cross_silo.detector import InputSize
+
+
+def check_size(size: "InputSize", stride: int) -> None:
+    """Refuse an input that ``stride``, the coarsest level's, does not divide, and one without classes."""
+    for key, pixels in (("img_height", size.height), ("img_width", size.width)):
+        if pixels <= 0 or pixels % stride:
+            raise UserError(f"{key}: found {pixels}; expected a multiple of {stride}")
+    if size.num_classes < 1:
+        raise UserError(f"num_classes: found {size.num_classes}; expected at least 1, background not counted")
 
 
 def take_default_types(settings: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Iterable, Protocol, Sequence, Tuple, Union
 
@@ -33,15 +34,15 @@ class Transform(Protocol):
         """Return the transformed sample."""
 
 
-class MixTransform:
+class MixTransform(ABC):
     """Makes one sample of several images. It can only stand first: the others come untransformed."""
 
     num_others: int = 0
     """Images that are drawn for each call."""
 
+    @abstractmethod
     def __call__(self, sample: Sample, rng: np.random.Generator, others: Sequence[Sample]) -> Sample:
         """Return the mixed sample; ``others`` are ``num_others`` samples, which may be changed."""
-        raise NotImplementedError
 
 
 AnyTransform = Union[Transform, MixTransform]
