@@ -9,6 +9,7 @@ from cross_silo.config.model import load_model, make_detector
 from cross_silo.data.transforms import Sample, apply
 from cross_silo.detector import InputSize, find_detector
 from cross_silo.errors import UserError
+from tests.support.squares_learner import learn_squares
 from yolo import Detector
 from yolo.settings import Settings
 
@@ -47,43 +48,9 @@ def test_refuses_no_classes():
 
 def test_learns_to_find_a_square(tiny):
     """One class a colour, on plain ground; a few dozen steps overfit one batch."""
-    import mindspore
-    from mindspore import Tensor, nn, ops
+    from mindspore import nn
 
-    mindspore.set_seed(1)
-    images = np.full((2, 64, 64, 3), 40, np.uint8)
-    boxes, labels, valid = np.zeros((2, 8, 4), np.float32), np.zeros((2, 8), np.int32), np.zeros((2, 8), np.int32)
-    for i, (x, y, side, label) in enumerate(((8, 10, 24, 0), (30, 24, 28, 2))):
-        images[i, y : y + side, x : x + side, label] = 250
-        boxes[i, 0], labels[i, 0], valid[i, 0] = (x, y, x + side, y + side), label, 1
-    network = tiny.build_network()
-    cell = tiny.training_cell(network)
-    assert len(cell.trainable_params()) == len(network.trainable_params())
-    optimizer = nn.Adam(network.trainable_params(), 0.005)
-    gradient = ops.value_and_grad(cell, None, optimizer.parameters, has_aux=True)
-
-    class Step(nn.Cell):
-        def __init__(self):
-            super().__init__(auto_prefix=False)
-            self.cell = cell
-
-        def construct(self, *inputs):
-            losses, gradients = gradient(*inputs)
-            optimizer(gradients)
-            return losses
-
-    step = Step().set_train()
-    noise = np.zeros((2, 1), np.float32)
-    totals = []
-    for _ in range(200):
-        losses = step(*(Tensor(array) for array in (images, boxes, labels, valid, noise)))
-        assert len(losses) == 1 + len(tiny.loss_names)
-        totals.append(float(losses[0]))
-    assert np.mean(totals[-5:]) < 0.5 * totals[0]
-
-    network.set_train()
-    found = tiny.predictor(network)(images)
-    assert network.training
+    found, boxes, labels = learn_squares(tiny, lambda parameters: nn.Adam(parameters, 0.005), steps=200)
     for i, (box, score, label) in enumerate(found):
         assert score[0] > 0.5 and label[0] == labels[i, 0]
         np.testing.assert_allclose(box[0], boxes[i, 0], atol=4)
