@@ -4,7 +4,14 @@ from setuptools import find_packages, setup
 
 EXPORT = ["onnx>=1.15,<2", "onnxruntime>=1.17,<2"]  # name the outputs of an ONNX file that MindSpore wrote, and run it
 CERTS = ["cryptography>=42,<51"]  # make certificates for a trial
-TEST = ["pytest>=7.4,<10", "pytest-xdist>=3.5,<4", "hypothesis>=6.90,<7", "ruff>=0.6,<1", *EXPORT, *CERTS]
+OBJECTS = ["fsspec[http]>=2024.2", "s3fs>=2024.2"]  # models, data sets and features at s3:// and http(s)://
+SEDNA = ["pydantic>=2.5,<3", *OBJECTS]  # read Sedna's manifests
+COMPRESSION = ["numba>=0.60,<1"]  # the mask of sparse uploads, compiled
+ENGINE = [
+    'mindspore-federated==0.1.0; python_version < "3.10" and platform_machine == "x86_64"'
+]  # the wheel's own engine
+TEST = ["pytest>=7.4,<10", "pytest-xdist>=3.5,<4", "hypothesis>=6.90,<7", "ruff>=0.6,<1", "moto[server]>=5,<6"]
+TEST += [*EXPORT, *CERTS, *SEDNA, *COMPRESSION]
 
 setup(
     name="cross-silo",
@@ -27,5 +34,13 @@ setup(
         "rich>=13,<16",
         "prometheus-client>=0.17,<1",
     ],
-    extras_require={"export": EXPORT, "certs": CERTS, "test": TEST},
+    extras_require={
+        "export": EXPORT,
+        "certs": CERTS,
+        "objects": OBJECTS,
+        "sedna": SEDNA,
+        "compression": COMPRESSION,
+        "mindspore_federated": ENGINE,
+        "test": TEST,
+    },
 )
