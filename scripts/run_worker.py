@@ -44,7 +44,6 @@ def main(argv: Optional[List[str]] = None) -> int:
         dataset_path=arguments.dataset_path,
         http_server_address=arguments.http_server_address,
         run_dir=job.run_dir,
-        auth_dir=arguments.auth_dir,
         count=arguments.local_worker_num,
         first=arguments.first_worker_index,
         silo=arguments.silo,
@@ -53,7 +52,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         val_image_dir=arguments.val_image_dir,
         threads=arguments.threads,
     )
-    roles = worker_roles(plan)
+    roles = worker_roles(plan, config)
     check_workers(plan, config)
     return start_roles(job, roles, arguments.foreground)
 

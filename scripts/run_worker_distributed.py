@@ -59,9 +59,8 @@ def main(argv: Optional[List[str]] = None) -> int:
         dataset_path=arguments.dataset_path,
         http_server_address=arguments.http_server_address,
         run_dir=job.run_dir,
-        auth_dir=arguments.auth_dir,
     )
-    roles = [dataclasses.replace(role, log=LOG) for role in worker_roles(plan)]
+    roles = [dataclasses.replace(role, log=LOG) for role in worker_roles(plan, config)]
     check_workers(plan, config)
     return start_roles(job, roles, arguments.foreground)
 

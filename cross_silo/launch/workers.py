@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Dict, List, Optional
 
-from cross_silo.config.federated import FederatedConfig, load_federated
+from cross_silo.config.federated import FederatedConfig
 from cross_silo.config.model import load_model
 from cross_silo.data.manifest import read_manifest
 from cross_silo.errors import UserError
@@ -40,39 +40,45 @@ class WorkerPlan:
     """COCO json of a silo's own validation set; ``{i}`` stands for the worker's index. Empty: none has one."""
     val_image_dir: str = ""
     """Directory that its file names are relative to; may hold ``{i}`` too."""
-    auth_dir: str = ""
-    """In place of the YAML's auth.dir."""
     threads: Optional[int] = None
     """OpenMP threads a worker; None: the cores shared among the workers, unless the user's environment says."""
 
 
-def worker_roles(plan: WorkerPlan, module: str = "cross_silo.training.worker") -> List[Role]:
+def silos_of(silo: str, first: int, count: int) -> List[str]:
+    """Return the silos of ``count`` workers from index ``first`` on; ``silo`` names that of a single one."""
+    return [silo] if silo else [f"silo_{index}" for index in range(first, first + count)]
+
+
+def worker_roles(
+    plan: WorkerPlan, federated: FederatedConfig, module: str = "cross_silo.training.worker"
+) -> List[Role]:
     """Return the roles of ``plan``, checked.
 
     Args:
+        federated: the content of ``plan.yaml_config``.
         module: what runs as ``python -m``.
 
     Raises:
         UserError: names the flag, key or file that cannot work.
     """
-    federated = load_federated(plan.yaml_config, plan.auth_dir)
     check_address(plan.http_server_address, "--http_server_address", federated)
     load_model(plan.config)
     if plan.pre_trained:
         check_file(plan.pre_trained, "--pre_trained")
-    for silo in check_silos(plan, federated):
+    silos = check_silos(plan, federated)
+    for silo in silos:
         credentials(federated, silo)
     check_validation(plan)
     if not plan.dataset_path.is_dir():
         raise UserError(f"--dataset_path is {plan.dataset_path}: no such directory")
     environment = thread_environment(plan)
     roles = []
-    for index in range(plan.first, plan.first + plan.count):
+    for index, silo in enumerate(silos, plan.first):
         dataset_dir = plan.dataset_path / f"mindrecord_{index}"
         read_manifest(dataset_dir)
         command = [sys.executable, "-m", module]
         command += ["--yaml_config", plan.yaml_config, "--config", plan.config]
-        command += ["--worker_index", str(index), "--silo", plan.silo or f"silo_{index}"]
+        command += ["--worker_index", str(index), "--silo", silo]
         command += ["--dataset_dir", str(dataset_dir), "--http_server_address", plan.http_server_address]
         command += ["--run_dir", str(plan.run_dir)]
         if plan.pre_trained:
@@ -99,7 +105,7 @@ def check_silos(plan: WorkerPlan, federated: FederatedConfig) -> List[str]:
         raise UserError(
             f"--local_worker_num is {plan.count}, but the job of {plan.yaml_config} has {federated.num_silos} silos"
         )
-    names = [plan.silo] if plan.silo else [f"silo_{index}" for index in range(plan.first, plan.first + plan.count)]
+    names = silos_of(plan.silo, plan.first, plan.count)
     unknown = [name for name in names if federated.silo_names and name not in federated.silo_names]
     if unknown:
         raise UserError(

@@ -7,7 +7,6 @@ import ssl
 import time
 from typing import Any, Dict, List, Mapping
 
-from cross_silo.config.auth import SERVER
 from cross_silo.config.federated import split_address
 from cross_silo.errors import UserError
 from cross_silo.preflight.check import ERROR, OK, WARNING, Check
@@ -82,6 +81,5 @@ def _names(plan: Plan, certificate: Mapping[str, Any]) -> Check:
         known = address.is_unspecified or address in map(ipaddress.ip_address, names.get("IP Address", []))
     if known:
         return Check("certificate's names", OK, shown)
-    flag = "--http_server_address" if plan.role == SERVER else "--scheduler_manage_address"
-    found = f"{flag} is {host}, but the certificate is for {shown}; expected the name that is asked"
+    found = f"{plan.flag} is {host}, but the certificate is for {shown}; expected the name that is asked"
     return Check("certificate's names", WARNING, found)

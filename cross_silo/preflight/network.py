@@ -26,9 +26,8 @@ def check_port(plan: Plan) -> Check:
     """Look whether the role's own address is free; a worker's server need not be there yet."""
     if plan.role == WORKER:
         return _server(plan)
-    flag = "--scheduler_manage_address" if plan.role == "scheduler" else "--http_server_address"
     try:
-        check_free(plan.address, flag)
+        check_free(plan.address, plan.flag)
     except UserError as error:
         return Check("port", ERROR, str(error))
     return Check("port", OK, f"{plan.address} is free")

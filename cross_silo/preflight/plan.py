@@ -14,6 +14,7 @@ from cross_silo.checkpoint import list_checkpoints
 from cross_silo.config.auth import SCHEDULER, SERVER, SILO
 from cross_silo.config.federated import FederatedConfig, split_address
 from cross_silo.errors import UserError
+from cross_silo.launch.workers import silos_of
 from cross_silo.protocol.access import credentials
 from cross_silo.protocol.connection import TransportError, exchange
 
@@ -61,12 +62,17 @@ class Plan:
     @property
     def silos(self) -> List[str]:
         """The workers' silos."""
-        return [self.silo] if self.silo else [f"silo_{i}" for i in range(self.first, self.first + self.count)]
+        return silos_of(self.silo, self.first, self.count)
+
+    @property
+    def flag(self) -> str:
+        """The one that gives the address."""
+        return "--scheduler_manage_address" if self.role == SCHEDULER else "--http_server_address"
 
     @cached_property
     def answer(self) -> Answer:
         """The server's, asked once, as the first silo."""
-        host, port = split_address(self.address, "--http_server_address")
+        host, port = split_address(self.address, self.flag)
         try:
             shown = credentials(self.config, self.silos[0], SILO)
             reply = exchange(host, port, "/job", None, shown.headers(), ASK_SECONDS, None, shown.context)

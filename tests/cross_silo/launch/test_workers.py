@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from cross_silo.config.federated import load_federated
 from cross_silo.data.manifest import Manifest, write_manifest
 from cross_silo.errors import UserError
 from cross_silo.launch.workers import WorkerPlan, worker_roles
@@ -35,7 +36,8 @@ def roles(files):
             "http_server_address": "127.0.0.1:6668",
             "run_dir": files / "run",
         }
-        return worker_roles(WorkerPlan(**{**settings, **changes}))
+        config = load_federated(settings["yaml_config"], changes.pop("auth_dir", ""))
+        return worker_roles(WorkerPlan(**{**settings, **changes}), config)
 
     return make
 
@@ -99,7 +101,6 @@ def test_cores_are_shared_unless_the_user_says(roles, monkeypatch):
         ({"http_server_address": "10.0.0.1:6668"}, "--http_server_address is '10.0.0.1', which other machines reach"),
         ({"pre_trained": "gone.ckpt"}, "--pre_trained is gone.ckpt: no such file"),
         ({"config": "gone.yaml"}, "gone.yaml: No such file"),
-        ({"yaml_config": "gone.yaml"}, "gone.yaml: No such file"),
     ],
 )
 def test_what_cannot_work_is_refused_by_its_flag(roles, changes, message):
