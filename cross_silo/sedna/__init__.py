@@ -1,0 +1,1 @@
+"""Sedna's custom resources as launch arguments: read, checked, planned, run and reported back."""

@@ -1,0 +1,35 @@
+"""Writes the configuration files of a role's plan, each whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Mapping, Union
+
+import yaml
+
+from cross_silo.errors import UserError
+from cross_silo.sedna.plan import AggregatorPlan, TrainerPlan
+
+
+def write_files(plan: Union[AggregatorPlan, TrainerPlan]) -> None:
+    """Write the federated and the model YAML of ``plan``. Raises UserError where they cannot be written."""
+    write_yaml(plan.federated_file, plan.federated)
+    write_yaml(plan.model_file, plan.model)
+
+
+def write_yaml(path: str, content: Mapping[str, Any]) -> None:
+    """Write ``content`` beside ``path`` and move it there. Raises UserError."""
+    file = Path(path)
+    beside = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_text(to_yaml(content), encoding="utf-8")
+        os.replace(beside, file)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+
+
+def to_yaml(content: Mapping[str, Any]) -> str:
+    """Return ``content`` as YAML, its keys in their order."""
+    return yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True, width=120)
