@@ -51,7 +51,11 @@ class DatasetPlan:
     """dir, mindrecord, txt or csv; empty: found out."""
     classes: Tuple[str, ...] = ()
     """Names of the classes of YOLO's labels; empty: those beside them, else COCO's."""
+    classes_file: str = ""
+    """The file that has them."""
     name: str = ""
+    command: Tuple[str, ...] = ()
+    """What makes ``mindrecord_dir``; run again, it finds that it is there."""
 
 
 @dataclass(frozen=True)
@@ -273,8 +277,17 @@ def dataset_plan(
 ) -> DatasetPlan:
     """Return what becomes of the Dataset at ``url`` on the host of shard ``index``."""
     local = local_path(url, place.run_dir / "fetched" / f"dataset_{index}")
+    if local.endswith(".zip") and "://" in url:
+        local = local[: -len(".zip")]  # it is unpacked there
     directory = place.run_dir / "dataset" / f"mindrecord_{index}"
-    return DatasetPlan(url, local, str(directory), format.lower(), classes, name)
+    classes_file = f"{directory}.classes.txt" if classes else ""
+    command = (sys.executable, "-m", "cross_silo.sedna.dataset_dir", "--dataset", local)
+    command += ("--mindrecord_dir", str(directory))
+    if format:
+        command += ("--format", format.lower())
+    if classes:
+        command += ("--classes", classes_file)
+    return DatasetPlan(url, local, str(directory), format.lower(), classes, classes_file, name, command)
 
 
 def find_config(name: str) -> str:

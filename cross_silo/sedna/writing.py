@@ -14,17 +14,19 @@ from cross_silo.sedna.plan import AggregatorPlan, TrainerPlan
 
 def write_files(plan: Union[AggregatorPlan, TrainerPlan]) -> None:
     """Write the federated and the model YAML of ``plan``. Raises UserError where they cannot be written."""
-    write_yaml(plan.federated_file, plan.federated)
-    write_yaml(plan.model_file, plan.model)
+    write_text(plan.federated_file, to_yaml(plan.federated))
+    write_text(plan.model_file, to_yaml(plan.model))
+    if isinstance(plan, TrainerPlan) and plan.dataset.classes:
+        write_text(plan.dataset.classes_file, "".join(f"{name}\n" for name in plan.dataset.classes))
 
 
-def write_yaml(path: str, content: Mapping[str, Any]) -> None:
-    """Write ``content`` beside ``path`` and move it there. Raises UserError."""
+def write_text(path: str, text: str) -> None:
+    """Write ``text`` beside ``path`` and move it there. Raises UserError."""
     file = Path(path)
     beside = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_text(to_yaml(content), encoding="utf-8")
+        beside.write_text(text, encoding="utf-8")
         os.replace(beside, file)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None

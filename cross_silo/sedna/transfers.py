@@ -1,0 +1,108 @@
+"""Brings what a plan names on other hosts to this one before a role starts, and takes its final model there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Optional
+
+from cross_silo.checkpoint import newest_checkpoint
+from cross_silo.errors import UserError
+from cross_silo.launch.arguments import check_file
+from cross_silo.objects import Credentials, fetch, fetch_all, is_remote, put, shown
+from cross_silo.sedna.plan import ROOT, AggregatorPlan, DatasetPlan
+
+ENDINGS = (".ckpt", ".safetensors", ".pth", ".pt")
+"""Formats in which a model can be written; .pth and .pt hold tensors under the public names."""
+
+
+def bring_pre_trained(plan: AggregatorPlan, credentials: Optional[Credentials] = None) -> None:
+    """Fetch the model that round 0 starts from, where it is not of this host. Raises UserError if it is nowhere."""
+    if plan.pre_trained and is_remote(plan.pre_trained_url):
+        fetch(plan.pre_trained_url, plan.pre_trained, credentials)
+    elif plan.pre_trained:
+        check_file(plan.pre_trained, "PRETRAINED_MODEL_URL")
+
+
+def bring_dataset(plan: DatasetPlan, credentials: Optional[Credentials] = None) -> None:
+    """Fetch a silo's images to ``plan.local``, where they are not of this host; a .zip is unpacked.
+
+    Raises:
+        UserError: there is nothing at the url, or nothing that can be fetched whole.
+    """
+    if not is_remote(plan.url):
+        return
+    target = Path(plan.local)
+    if plan.url.lower().endswith(".zip"):
+        archive = target.parent / plan.url.rpartition("/")[2]
+        fetch(plan.url, archive, credentials)
+        if not target.is_dir():
+            unpack(archive, target)
+    elif plan.url.startswith("s3://"):
+        fetch_all(plan.url, target, credentials)
+    else:
+        raise UserError(f"{shown(plan.url)}: a directory cannot be fetched so; expected s3://bucket/prefix or a .zip")
+
+
+def unpack(archive: Path, target: Path) -> None:
+    """Unpack a .zip beside ``target`` and move it there. Raises UserError where it is none or leads elsewhere."""
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        with zipfile.ZipFile(archive) as content:
+            outside = [name for name in content.namelist() if name.startswith("/") or ".." in name.split("/")]
+            if outside:
+                raise UserError(f"{archive}: {outside[0]} would be outside of {target}; expected no '..'")
+            content.extractall(partial)
+    except (OSError, zipfile.BadZipFile) as error:
+        raise UserError(f"{archive}: cannot be unpacked ({error})") from None
+    os.replace(partial, target)
+
+
+def model_target(plan: AggregatorPlan, format: str = "") -> str:
+    """Return the url of the final model's file: MODEL_URL, or below it where it is a directory.
+
+    Args:
+        format: the Model's; it says the ending of a file in a directory.
+
+    Raises:
+        UserError: the ending is of no format that can be written.
+    """
+    ending = Path(plan.model_url.rpartition("/")[2]).suffix.lower()
+    expected = ", ".join(item[1:] for item in ENDINGS)
+    if ending in ENDINGS:
+        return plan.model_url
+    if ending:
+        raise UserError(f"MODEL_URL is {plan.model_url}: a model is not written as {ending[1:]}; expected {expected}")
+    chosen = f".{format.lower()}" if format else ENDINGS[0]
+    if chosen not in ENDINGS:
+        raise UserError(f"the Model's format is {format!r}; expected {expected}")
+    return f"{plan.model_url.rstrip('/')}/{plan.fl_name}{chosen}"
+
+
+def deliver(plan: AggregatorPlan, format: str = "", credentials: Optional[Credentials] = None) -> str:
+    """Write the newest global model of ``plan``'s job to where it wants it, whole or not at all, and return its url.
+
+    Raises:
+        UserError: there is no checkpoint, or it cannot be written there.
+    """
+    target = model_target(plan, format)
+    source = newest_checkpoint(plan.checkpoint_dir, plan.fl_name)
+    if source is None:
+        raise UserError(f"{plan.checkpoint_dir} has no usable checkpoint of job {plan.fl_name!r}")
+    ending = Path(target).suffix.lower()
+    if ending == source.suffix:
+        put(source, target, credentials)
+        return target
+    converted = Path(plan.checkpoint_dir).parent / f"{plan.fl_name}{ending}"
+    command = [sys.executable, str(ROOT / "tools" / "convert_checkpoint.py"), "--in", str(source)]
+    done = subprocess.run([*command, "--out", str(converted), "--json"], capture_output=True, text=True, check=False)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or ["no output"]
+        raise UserError(f"{converted}: {lines[-1].replace('error: ', '', 1)}")
+    put(converted, target, credentials)
+    return target
