@@ -11,14 +11,13 @@ import os
 import re
 import tempfile
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Dict, Iterator, List, Mapping, Sequence, Tuple
 
-import numpy as np
-
 from cross_silo.config.model import ModelConfig
 from cross_silo.errors import UserError
+from cross_silo.evaluation.predict import fill_batch
 
 if TYPE_CHECKING:
     from mindspore import nn
@@ -111,7 +110,7 @@ def count_costs(detector: "Detector", network: "nn.Cell", config: ModelConfig) -
     with tempfile.TemporaryDirectory(prefix="cross_silo_graph_") as directory:
         with _dumping(directory):
             predict = detector.predictor(network)
-            predict(np.full((config.eval_batch_size, config.img_height, config.img_width, 3), 127, np.uint8))
+            predict(fill_batch([], config.eval_batch_size, (config.img_height, config.img_width)))
         files = sorted(Path(directory).rglob(f"*_{GRAPH}_*.ir"))
         if not files:
             raise UserError("MindSpore did not write the compiled graph: multiply-adds cannot be counted")
@@ -150,10 +149,10 @@ def read_graph(text: str, costs: Costs) -> None:
             continue
         inputs, _, output = lines[place + 1].partition(" -> ")
         scope = next(filter(None, (SCOPE.match(each) for each in lines[place + 2 : place + 6])), None)
-        found = [(kind, _shape(dimensions)) for kind, dimensions in TENSOR.findall(inputs)]
-        [(kind, shape)] = [(kind, _shape(dimensions)) for kind, dimensions in TENSOR.findall(output)]
-        shapes = [shape for _, shape in found]
-        costs.operations.append(Operation(node[1], scope[1] if scope else "", shapes, shape, BYTES.get(kind, 4)))
+        shapes = [_shape(dimensions) for _, dimensions in TENSOR.findall(inputs)]
+        [(kind, dimensions)] = TENSOR.findall(output)
+        operation = Operation(node[1], scope[1] if scope else "", shapes, _shape(dimensions), BYTES.get(kind, 4))
+        costs.operations.append(operation)
 
 
 def _shape(dimensions: str) -> Shape:
@@ -162,7 +161,7 @@ def _shape(dimensions: str) -> Shape:
 
 def add_costs(parts: Mapping[str, Part], costs: Costs, images: int) -> Dict[str, Part]:
     """Return ``parts`` with the operations of ``images`` images shared out among them, for one image."""
-    result = dict(parts)
+    result = {name: replace(part) for name, part in parts.items()}
     for operation in costs.operations:
         words = [step.split("-")[0] for step in operation.scope.split("/")]
         name = next((word for word in words if word in parts), ELSEWHERE)

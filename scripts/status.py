@@ -8,19 +8,20 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from contextlib import nullcontext
 from typing import Callable, List, Optional
 
 from rich.console import Console
 from rich.live import Live
 
 from cross_silo.config.federated import DistributedCache, load_federated, split_address
+from cross_silo.coordination.store import ENDED
 from cross_silo.errors import UserError, run_main
 from cross_silo.report.find_status import from_redis, over_http
 from cross_silo.report.show_status import status_view
 from cross_silo.report.status import Status
 
 WATCH_SECONDS = 2.0
-ENDED = ("finished", "failed", "stopped")
 BAD = ("failed", "no_server")
 
 
@@ -59,17 +60,13 @@ def find(arguments: argparse.Namespace) -> Callable[[], Status]:
 
 def watch(read: Callable[[], Status], as_json: bool, pause: Callable[[float], None] = time.sleep) -> Status:
     """Show the status until the job has ended; return the last one."""
-    if as_json:
+    with nullcontext() if as_json else Live(console=Console(), auto_refresh=False) as live:
         while True:
             status = read()
-            print(json.dumps(status), flush=True)
-            if status["state"] in ENDED:
-                return status
-            pause(WATCH_SECONDS)
-    with Live(console=Console(), auto_refresh=False) as live:
-        while True:
-            status = read()
-            live.update(status_view(status), refresh=True)
+            if live is None:
+                print(json.dumps(status), flush=True)
+            else:
+                live.update(status_view(status), refresh=True)
             if status["state"] in ENDED:
                 return status
             pause(WATCH_SECONDS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
 from matplotlib.figure import Figure
 from rich.console import Console
@@ -40,12 +40,17 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     if workers:
         figures["loss_steps"] = plots.step_losses(workers)
         figures["loss_epochs"] = plots.epoch_losses(workers)
-    evaluations = read_evaluations(run_dir, missing)
+    summary = read_summary(run_dir) if (run_dir / FILE).exists() else None
+    evaluations = by_round(summary, "evaluations")
     if evaluations:
         figures["ap"] = plots.precision_by_round(evaluations)
-    by_silo = read_summary(run_dir).get("silo_evaluations") if (run_dir / FILE).exists() else None
+    elif summary is None:
+        missing.append(f"{run_dir / FILE} does not exist yet: no AP is drawn")
+    else:
+        missing.append(f"{run_dir / FILE} has no evaluation (evaluation in the federated YAML): no AP is drawn")
+    by_silo = by_round(summary, "silo_evaluations")
     if by_silo:
-        figures["ap_silos"] = plots.precision_by_silo({int(round): silos for round, silos in by_silo.items()})
+        figures["ap_silos"] = plots.precision_by_silo(by_silo)
     if not figures:
         raise UserError(f"--run_dir {run_dir}: nothing to draw: " + "; ".join(missing))
     try:
@@ -80,15 +85,10 @@ def read_workers(run_dir: Path, missing: List[str]) -> Dict[str, List[StepLoss]]
     return workers
 
 
-def read_evaluations(run_dir: Path, missing: List[str]) -> Dict[int, Dict[str, Optional[float]]]:
-    """Return the metrics by round from the job's summary."""
-    if not (run_dir / FILE).exists():
-        missing.append(f"{run_dir / FILE} does not exist yet: no AP is drawn")
-        return {}
-    evaluations = read_summary(run_dir).get("evaluations", {})
-    if not evaluations:
-        missing.append(f"{run_dir / FILE} has no evaluation (evaluation in the federated YAML): no AP is drawn")
-    return {int(round): metrics for round, metrics in evaluations.items()}
+def by_round(summary: Optional[Dict[str, Any]], name: str) -> Dict[int, Any]:
+    """Return what the job's summary, if there is one, says of each round under ``name``."""
+    found = summary.get(name, {}) if summary is not None else {}
+    return {int(round): metrics for round, metrics in found.items()}
 
 
 def describe(steps: List[StepLoss]) -> Dict[str, object]:
