@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cross_silo.config.mistnet import MISTNET_TYPE
 from cross_silo.config.participation import Participation
 from cross_silo.config.schema import require
 
@@ -18,7 +19,7 @@ class Aggregation:
     """How updates become the next model. A norm is the L2 norm of (update - global model) over trainable tensors."""
 
     aggregation_type: str = "FedAvg"
-    """FedAvg: the mean, weighted by samples (McMahan et al. 2017, Algorithm 1)."""
+    """FedAvg: the mean, weighted by samples (McMahan et al. 2017, Algorithm 1). MistNet: as algorithm mistnet."""
     rule: str = "mean"
     """mean: FedAvg's; clipped_mean: with norms held to clip_norm; median, trimmed_mean: by coordinate, unweighted."""
     trim_share: float = 0.0
@@ -32,8 +33,8 @@ class Aggregation:
 
     def __post_init__(self) -> None:
         require(
-            self.aggregation_type == "FedAvg",
-            f"aggregation_type is {self.aggregation_type!r}, expected FedAvg",
+            self.aggregation_type in ("FedAvg", MISTNET_TYPE),
+            f"aggregation_type is {self.aggregation_type!r}, expected FedAvg or {MISTNET_TYPE}",
         )
         require(self.rule in RULES, f"rule is {self.rule!r}, expected one of {', '.join(RULES)}")
         for key, rule, most in (("trim_share", TRIMMED_MEAN, 0.5), ("clip_norm", CLIPPED_MEAN, float("inf"))):

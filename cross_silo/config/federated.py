@@ -12,10 +12,12 @@ from typing import Tuple, Union
 from cross_silo.config.aggregation import Aggregation
 from cross_silo.config.auth import Auth, check_enrolled
 from cross_silo.config.engine_keys import take_out
+from cross_silo.config.mistnet import MISTNET, MistNet, chosen_algorithm
 from cross_silo.config.participation import AggregationTrigger, Participation, required_updates
 from cross_silo.config.schema import build, read_yaml, require
 from cross_silo.config.stop_condition import StopCondition
 from cross_silo.config.stop_reach import check_reachable, surely_met_in
+from cross_silo.config.transmitter import Transmitter
 from cross_silo.errors import UserError
 
 ENGINES = ("native",)
@@ -185,6 +187,8 @@ class FederatedConfig:
 
     fl_name: str = "cross_silo"
     """Name of the job; prefix of its Redis keys and checkpoints."""
+    algorithm: str = ""
+    """fedavg or mistnet; empty: what aggregation.aggregation_type says."""
     fl_iteration_num: int = 10
     """Good rounds to train; stop_condition may end the job earlier."""
     server_mode: str = "CLOUD_TRAINING"
@@ -206,6 +210,8 @@ class FederatedConfig:
     client: Client = field(default_factory=Client)
     evaluation: Evaluation = field(default_factory=Evaluation)
     stop_condition: StopCondition = field(default_factory=StopCondition)
+    mistnet: MistNet = field(default_factory=MistNet)
+    transmitter: Transmitter = field(default_factory=Transmitter)
 
     def __post_init__(self) -> None:
         require(
@@ -220,6 +226,7 @@ class FederatedConfig:
             self.server_mode == "CLOUD_TRAINING",
             f"server_mode is {self.server_mode!r}, expected CLOUD_TRAINING",
         )
+        self._check_algorithm()
         require(self.engine in ENGINES, f"engine is {self.engine!r}, expected one of {', '.join(ENGINES)}")
         require(self.lease >= 1, f"lease is {self.lease}, expected at least 1 second")
         names = self.silo_names
@@ -235,6 +242,23 @@ class FederatedConfig:
         if last is not None:  # the server then ends the job with exactly that round, whoever is alive
             object.__setattr__(self, "fl_iteration_num", last)
         check_reachable(self.stop_condition, self.fl_iteration_num, bool(self.evaluation.annotations))
+
+    def _check_algorithm(self) -> None:
+        object.__setattr__(self, "algorithm", chosen_algorithm(self.algorithm, self.aggregation.aggregation_type))
+        if self.algorithm != MISTNET:
+            for key, unused in (("mistnet", MistNet()), ("transmitter", Transmitter())):
+                require(getattr(self, key) == unused, f"{key} is set, but only algorithm mistnet reads it")
+            return
+        require(
+            self.mistnet.cut_layer != "",
+            "mistnet.cut_layer is missing; expected where the network is cut: 1 to 5 for YOLOv5, stem or layer1 for "
+            "Faster R-CNN",
+        )
+        require(
+            self.mistnet.min_silos <= self.num_silos,
+            f"mistnet.min_silos is {self.mistnet.min_silos}, but the job has {self.num_silos} silos",
+        )
+        object.__setattr__(self, "fl_iteration_num", self.mistnet.epochs)
 
     @property
     def participation(self) -> Participation:

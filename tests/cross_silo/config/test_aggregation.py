@@ -11,7 +11,7 @@ from cross_silo.errors import UserError
 @pytest.mark.parametrize(
     ("settings", "problem"),
     [
-        ({"aggregation_type": "Scaffold"}, "aggregation_type is 'Scaffold', expected FedAvg"),
+        ({"aggregation_type": "Scaffold"}, "aggregation_type is 'Scaffold', expected FedAvg or MistNet"),
         ({"rule": "krum"}, "rule is 'krum', expected one of mean, median, trimmed_mean, clipped_mean"),
         ({"rule": "trimmed_mean"}, "trim_share is 0.0 with rule trimmed_mean, expected more than 0 and less than 0.5"),
         ({"rule": "trimmed_mean", "trim_share": 0.5}, "trim_share is 0.5 with rule trimmed_mean"),
