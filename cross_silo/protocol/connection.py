@@ -6,7 +6,7 @@ import http.client
 import socket
 import ssl
 from dataclasses import dataclass
-from typing import Mapping, Optional, Union
+from typing import Callable, Mapping, Optional, Union
 
 from cross_silo.errors import UserError
 from cross_silo.protocol.layout import aligned_bytes
@@ -56,6 +56,7 @@ def exchange(
     timeout: float,
     receive: Optional[ReceiveBuffer] = None,
     context: Optional[ssl.SSLContext] = None,
+    on_head: Optional[Callable[[int, Mapping[str, str]], None]] = None,
 ) -> Reply:
     """Send one request (GET without a body, else POST) and return its reply.
 
@@ -63,6 +64,7 @@ def exchange(
         timeout: seconds of silence after which the server counts as gone.
         receive: where a large reply goes; without it a large reply is an error.
         context: for TLS.
+        on_head: called with the reply's status and headers before its body is received.
 
     Raises:
         TransportError: there was no complete reply.
@@ -78,6 +80,8 @@ def exchange(
             connection.sock = stream  # type: ignore[assignment]
         _send(connection, path, body, headers)
         response = connection.getresponse()
+        if on_head is not None:
+            on_head(response.status, response.headers)
         content = _body(response, receive)
         return Reply(response.status, response.headers, content, response.headers.get("Content-Type", ""))
     except (OSError, http.client.HTTPException) as error:

@@ -147,13 +147,15 @@ class Handler(BaseHTTPRequestHandler):
                 self.close_connection = True
             self.send_response(response.status)
             self.send_header("Content-Type", response.content_type)
-            self.send_header("Content-Length", str(len(response.body)))
+            self.send_header("Content-Length", str(len(response.head) + len(response.body)))
             for name, value in response.headers.items():
                 self.send_header(name, value)
             if self.close_connection:
                 self.send_header("Connection", "close")
             self.end_headers()
-            self.tracked.transfer(len(response.body))
+            self.tracked.transfer(len(response.head) + len(response.body))
+            if response.head:
+                self.wfile.write(response.head)
             free = len(response.body) if response.settle is None else max(len(response.body) - HELD_BYTES, 0)
             while sent < len(response.body):
                 if sent == free and response.settle is not None:

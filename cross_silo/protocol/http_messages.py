@@ -32,6 +32,8 @@ class Response:
     body: Union[bytes, memoryview] = b""
     content_type: str = "application/octet-stream"
     headers: Mapping[str, str] = field(default_factory=dict)
+    head: bytes = b""
+    """Of a body in two parts, the first one."""
     sent: Optional[Callable[[int], None]] = None
     """Called with the body bytes that left, however the sending ended."""
     settle: Optional[Callable[[], bool]] = None
@@ -98,10 +100,10 @@ class Request:
         self.read_into(memoryview(content))
         return bytes(content)
 
-    def json(self) -> Dict[str, Any]:
-        """Return the body as a JSON object. Raises HttpError where it is none."""
+    def json(self, limit: int = SMALL_BODY_BYTES) -> Dict[str, Any]:
+        """Return the body as a JSON object. Raises HttpError where it is none, or larger than ``limit``."""
         try:
-            content = json.loads(self.body().decode("utf-8"))
+            content = json.loads(self.body(limit).decode("utf-8"))
         except (ValueError, RecursionError):
             raise HttpError(400, "the body is not valid JSON") from None
         if not isinstance(content, dict):

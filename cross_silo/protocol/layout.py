@@ -7,7 +7,7 @@ which is what FlatBuffers' forward references allow.
 from __future__ import annotations
 
 import struct
-from typing import Any, Dict, Mapping
+from typing import Any, Dict, Iterable, Mapping, Sequence, Tuple
 
 import flatbuffers
 import numpy as np
@@ -49,11 +49,8 @@ class ModelMessage:
         Raises:
             UserError: the message would be larger than FlatBuffers allows.
         """
-        builder = flatbuffers.Builder(256 + 96 * len(sizes))
-        features = [{"weight_fullname": name, "data": np.empty(0, np.float32)} for name in sizes]
-        builder.Finish(build(builder, table, {**values, _FEATURES: features}))
-        head = bytearray(builder.Output())
-        starts = {}
+        head = _make_head(table, sizes, values)
+        starts: Dict[str, int] = {}
         end = len(head)
         for name, size in sizes.items():
             end += -(end + 4) % ALIGNMENT
@@ -62,6 +59,9 @@ class ModelMessage:
         if end > MAX_MESSAGE_BYTES:
             raise UserError(f"the model needs a message of {end} bytes, expected at most {MAX_MESSAGE_BYTES} (2 GiB)")
         self._table = table
+        self._starts = starts
+        self.tag = ""
+        """What tells its content from another one's, where somebody has to."""
         self._root = Table(head, int.from_bytes(head[:4], "little"))
         _bend_references(self._root, table, head, starts)
         self._bytes = aligned_bytes(end)
@@ -99,6 +99,33 @@ class ModelMessage:
         if len(text) != length:
             raise ValueError(f"{name} is {value!r}, expected {length} bytes")
         self.buffer[start + 4 : start + 4 + length] = text
+
+    def region(self, names: Sequence[str]) -> memoryview:
+        """Return the bytes of tensors that lie side by side: the same for the same tensors in any message."""
+        last = names[-1]
+        return self.buffer[self._starts[names[0]] : self._starts[last] + 4 + self.tensors[last].nbytes]
+
+    def part(self, names: Sequence[str], values: Mapping[str, Any]) -> Tuple[bytes, memoryview]:
+        """Return a message of some of the tensors: its head, and their :meth:`region`, which follows it.
+
+        Args:
+            names: tensors that lie side by side.
+            values: the other fields.
+        """
+        first = self._starts[names[0]]
+        head = _make_head(self._table, {name: len(self.tensors[name]) for name in names}, values)
+        head += bytes((first - len(head)) % ALIGNMENT)
+        starts = {name: len(head) + self._starts[name] - first for name in names}
+        _bend_references(Table(head, int.from_bytes(head[:4], "little")), self._table, head, starts)
+        return bytes(head), self.region(names)
+
+
+def _make_head(table: str, sizes: Iterable[str], values: Mapping[str, Any]) -> bytearray:
+    """Build a message whose tensors are empty."""
+    features = [{"weight_fullname": name, "data": np.empty(0, np.float32)} for name in sizes]
+    builder = flatbuffers.Builder(256 + 96 * len(features))
+    builder.Finish(build(builder, table, {**values, _FEATURES: features}))
+    return bytearray(builder.Output())
 
 
 def _bend_references(root: Table, table: str, head: bytearray, starts: Mapping[str, int]) -> None:

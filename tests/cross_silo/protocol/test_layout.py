@@ -104,3 +104,23 @@ def test_any_names_and_sizes_survive(sizes, loss, iteration):
         np.testing.assert_array_equal(feature["data"], np.arange(sizes[feature["weight_fullname"]]) - i)
         assert feature["data"].ctypes.data % ALIGNMENT == 0 or not len(feature["data"])
     assert len(made.buffer) <= largest_message(sizes)
+
+
+def test_a_part_is_a_message_of_its_own_in_the_memory_of_the_whole():
+    sizes = {"a": 3, "bb": 70, "ccc": 1, "d": 5}
+    values = {"retcode": 200, "reason": "", "iteration": 4, "timestamp": "0" * 13}
+    whole = ModelMessage("ResponseGetModel", sizes, values)
+    for index, tensor in enumerate(whole.tensors.values()):
+        tensor[:] = np.arange(len(tensor)) + index
+    for names in (["bb", "ccc"], ["a"], ["d"], list(sizes)):
+        head, region = whole.part(names, {**values, "iteration": 5})
+        message = decode(head + bytes(region), "ResponseGetModel")
+        assert message["iteration"] == 5
+        assert [feature["weight_fullname"] for feature in message["feature_map"]] == names
+        for feature in message["feature_map"]:
+            np.testing.assert_array_equal(feature["data"], whole.tensors[feature["weight_fullname"]])
+        alone = ModelMessage("RequestUpdateModel", {name: sizes[name] for name in names}, {"fl_id": "x"})
+        assert len(alone.region(names)) == len(region)
+        alone.region(names)[:] = region
+        for name in names:
+            np.testing.assert_array_equal(alone.tensors[name], whole.tensors[name])
