@@ -3,7 +3,7 @@
 import os
 import socket
 from pathlib import Path
-from typing import Iterator
+from typing import TYPE_CHECKING, Iterator
 
 import pytest
 
@@ -11,6 +11,9 @@ import cross_silo.runtime
 from cross_silo.coordination import JobStore, connect
 from cross_silo.coordination.embedded import EmbeddedRedis
 from cross_silo.launch import user_dir
+
+if TYPE_CHECKING:
+    from tests.support.s3_server import S3Server
 
 cross_silo.runtime.prepare()
 
@@ -49,3 +52,16 @@ def store(redis_address: str) -> JobStore:
     client = connect(redis_address, start_embedded=False, user=None)
     client.flushall()
     return JobStore(client, "job")
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[S3Server]":
+    """One object store for the whole run; each test makes buckets of its own."""
+    from tests.support.s3_server import S3Server
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = S3Server(tmp_path_factory.mktemp("s3"), port)
+    yield server
+    server.close()
