@@ -30,10 +30,11 @@ from cross_silo.aggregation.participant import Key
 from cross_silo.aggregation.rounds import ENDED, ENDED_FAILED, IDLE, Rounds
 from cross_silo.aggregation.service import EngineRoutes
 from cross_silo.aggregation.uploads import UploadPool
+from cross_silo.aggregation.wheel_worker import WheelWorkerRoutes
 from cross_silo.checkpoint import CheckpointInfo, list_checkpoints
 from cross_silo.config import timeouts
 from cross_silo.config.auth import OPERATOR, SERVER, SILO
-from cross_silo.config.federated import FederatedConfig, load_federated, require_protected
+from cross_silo.config.federated import WHEEL_WORKER, FederatedConfig, load_federated, require_protected
 from cross_silo.coordination import JobStore, connect
 from cross_silo.errors import UserError, run_main
 from cross_silo.launch import logs
@@ -82,7 +83,10 @@ class Server:
         self.aggregator = Aggregator(rounds, self._leases, models, self.job.save, aggregation=config.aggregation)
         self.aggregator.refusals.begin_with(json.loads(earlier.get("refused_updates", "{}")))
         pool = UploadPool(config.round.max_uploads, largest_message(self.job.sizes))
-        routes = EngineRoutes(self.aggregator, self.job, pool).routes()
+        self._wheel_workers = (
+            WheelWorkerRoutes(self.aggregator, self.job, pool) if config.compat == WHEEL_WORKER else None
+        )
+        routes = (self._wheel_workers or EngineRoutes(self.aggregator, self.job, pool)).routes()
         routes.update(JobRoutes(self.aggregator, self.job).routes())
         routes.update(StateRoutes(self._read_status).routes())
         self._service = HttpService(arguments.http_server_address, "--http_server_address", routes, access)
@@ -175,6 +179,8 @@ class Server:
         ended = log.error if rounds.state == ENDED_FAILED else log.info
         ended("job %s is %s%s", self.job.config.fl_name, rounds.state, f": {rounds.reason}" if rounds.reason else "")
         await_workers(self._leases, self.leave, measuring=self.job.config.evaluation.deadline)
+        if self._wheel_workers is not None:
+            self._wheel_workers.await_quiet(self.job.config.lease, self.leave)
         if self.job.config.evaluation.annotations and rounds.good_rounds:
             await_evaluation(self._store, rounds.good_rounds, self.job.config.evaluation.deadline, self.leave)
 

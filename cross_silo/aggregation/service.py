@@ -7,11 +7,14 @@ import math
 import time
 from typing import Dict, Mapping, Optional, Tuple
 
-from cross_silo.aggregation.aggregator import Aggregator
+from cross_silo.aggregation.aggregator import Aggregator, ModelAnswer
 from cross_silo.aggregation.gate import Gate
 from cross_silo.aggregation.job import Job
 from cross_silo.aggregation.participant import Answer
 from cross_silo.aggregation.refusals import MESSAGE, NORM
+from cross_silo.aggregation.shard_link import ServerLostError
+from cross_silo.aggregation.shard_uploads import ShardUpload, ShardUploads
+from cross_silo.aggregation.shards import ShardGoneError
 from cross_silo.aggregation.uploads import InvalidUpdateError, UploadPool, receive
 from cross_silo.protocol import headers
 from cross_silo.protocol.http_service import HttpError, Request, Response, Route, text_response
@@ -30,11 +33,19 @@ STATS = ("steps", "train_seconds", "loss")
 class EngineRoutes:
     """Answers the engine's messages."""
 
-    def __init__(self, aggregator: Aggregator, job: Job, pool: UploadPool) -> None:
-        """Args: ``pool`` has the buffers that updates are received into."""
+    def __init__(
+        self, aggregator: Aggregator, job: Job, pool: UploadPool, shards: Optional[ShardUploads] = None
+    ) -> None:
+        """Set up.
+
+        Args:
+            pool: has the buffers that updates are received into.
+            shards: where the job has several servers: how an update comes together.
+        """
         self._aggregator = aggregator
         self._job = job
         self._pool = pool
+        self._shards = shards
         self._gate = Gate(job, aggregator.models)
         tensors = len(job.sizes)
         self._joins = RateLimit(*JOINS)
@@ -69,9 +80,12 @@ class EngineRoutes:
         problem = self._problem_with(silo)
         if problem:
             return self._joined(Answer(REQUEST_ERROR, problem))
-        worker = request.header(headers.WORKER) or ""
-        answer = self._aggregator.start_round(silo, worker, message["data_size"], _wait(request))
+        answer = self._join(request, silo, message["data_size"])
         return text_response(SAFEMODE, self._headers()) if answer is None else self._joined(answer)
+
+    def _join(self, request: Request, silo: str, samples: int) -> Optional[Answer]:
+        worker = request.header(headers.WORKER) or ""
+        return self._aggregator.start_round(silo, worker, samples, _wait(request))
 
     def _problem_with(self, silo: str) -> str:
         enrolled = self._job.config.silo_names
@@ -85,6 +99,8 @@ class EngineRoutes:
         told = self._headers(**({headers.VERDICT: headers.PENDING} if answer.waits else {}))
         if answer.key is not None:  # by now the next round may be in progress
             told[headers.ITERATION], told[headers.ATTEMPT] = map(str, answer.key)
+        if self._shards is not None:
+            told.update(self._shards.headers)
         config = self._job.config
         plan = {
             "server_mode": config.server_mode,
@@ -103,6 +119,7 @@ class EngineRoutes:
                 "is_selected": answer.ok,
                 "next_req_time": _milliseconds(0.2),
                 "fl_plan_config": plan,
+                "feature_map": [],
                 "timestamp": _milliseconds(),
                 "upload_sparse_rate": 1.0,
             },
@@ -121,15 +138,19 @@ class EngineRoutes:
                 view = buffer[: request.length]
                 finite = receive(request, view, max(seconds, 60.0))
                 if not self._aggregator.running:
-                    return text_response(DISABLED, self._headers())
+                    return self._not_running(request)
                 return self._pushed(self._push(request, view, finite))
+
+    def _not_running(self, request: Request) -> Response:
+        """Answer an update to a job that makes no rounds."""
+        return text_response(DISABLED, self._headers())
 
     @staticmethod
     def _uploader(request: Request) -> str:
         """Return who uploads: the silo where it is known before the body, else the worker that it says it is."""
         return request.identity.name if request.identity is not None else request.header(headers.WORKER) or ""
 
-    def _push(self, request: Request, view: memoryview, finite: bool) -> Answer:
+    def _push(self, request: Request, view: memoryview, finite: bool, upload: Optional[ShardUpload]) -> Answer:
         try:
             message = decode(view, "RequestUpdateModel", self._limits)
         except InvalidMessageError as error:
@@ -138,29 +159,39 @@ class EngineRoutes:
             return self._no_update(request, "Verify flatbuffers schema failed for RequestUpdateModel.")
         silo, iteration, worker = message["fl_id"], message["iteration"], request.header(headers.WORKER) or ""
         request.check_silo(silo)
-        attempt = _attempt(request)
-        answer = self._aggregator.may_push(silo, worker, iteration, attempt)
+        answer = self._may_push(request, silo, iteration)
         if not answer.ok:
             return answer
+        self._complete(request, message, answer.samples)
         try:
-            update = self._gate.check(message, finite, answer.samples, _stats(request), request.length)
-        except InvalidUpdateError as error:
+            check = upload.check(silo, worker, answer, message["upload_loss"]) if upload is not None else None
+            update = self._gate.check(message, finite, answer.samples, _stats(request), request.length, check)
+        except (ShardGoneError, ServerLostError) as error:
             now = self._aggregator.may_push(silo, worker, iteration, attempt)
-            return self._refuse(silo, worker, now, error) if now.ok else now
-        return self._aggregator.push(silo, worker, iteration, attempt, update)
+            return Answer(OUT_OF_TIME, str(error)) if now.ok else now
+        except InvalidUpdateError as error:
+            now = self._may_push(request, silo, iteration)
+            return self._refuse(request, silo, now, error) if now.ok else now
+        return self._aggregator.push(silo, worker, iteration, _attempt(request), update)
+
+    def _may_push(self, request: Request, silo: str, iteration: int) -> Answer:
+        return self._aggregator.may_push(silo, request.header(headers.WORKER) or "", iteration, _attempt(request))
+
+    def _complete(self, request: Request, message: Message, samples: int) -> None:
+        """Add to an update of ``samples`` what its client never sends."""
 
     def _no_update(self, request: Request, problem: str) -> Answer:
         silo = request.identity.name if request.identity is not None else ""
         self._aggregator.refusals.add(silo, MESSAGE, problem)
         return Answer(REQUEST_ERROR, problem)
 
-    def _refuse(self, silo: str, worker: str, taken: Answer, error: InvalidUpdateError) -> Answer:
+    def _refuse(self, request: Request, silo: str, taken: Answer, error: InvalidUpdateError) -> Answer:
         """Count a refused update; of one too far away, let its silo wait for the next round."""
         self._aggregator.refusals.add(silo, error.reason, str(error))
         if error.reason != NORM or taken.key is None:
             return Answer(REQUEST_ERROR, f"Verify model feature map failed: {error}")
         why = f"its update was refused: {error}"
-        self._aggregator.exclude(silo, worker, taken.key, why)
+        self._aggregator.exclude(silo, request.header(headers.WORKER) or "", taken.key, why)
         return Answer(OUT_OF_TIME, f"round {taken.key[0]} goes on without silo {silo}: {why}")
 
     def _pushed(self, answer: Answer) -> Response:
@@ -175,8 +206,7 @@ class EngineRoutes:
             message: Message = decode(request.body(), "RequestGetModel")
         except InvalidMessageError:
             return self._no_model(REQUEST_ERROR, "The schema of RequestGetModel is invalid.", {})
-        worker = request.header(headers.WORKER) or ""
-        answer = self._aggregator.model(message["iteration"], _attempt(request), worker, _wait(request))
+        answer = self._model(request, message["iteration"])
         verdict = {headers.VERDICT: answer.verdict}
         if answer.reading is None:
             if answer.reason:
@@ -189,8 +219,16 @@ class EngineRoutes:
             self._aggregator.sent(size)
 
         verdict[headers.MODEL_ROUND] = str(reading.round)
+        head, body = b"", reading.buffer
+        if self._shards is not None and request.header(headers.SHARD):
+            verdict[headers.TAG] = reading.tag
+            head, body = reading.part(self._shards.names)
         told = {**self._headers(**verdict), **answer.status}
-        return Response(200, reading.buffer, headers=told, sent=sent, settle=answer.settle)
+        return Response(200, body, headers=told, head=head, sent=sent, settle=answer.settle)
+
+    def _model(self, request: Request, iteration: int) -> ModelAnswer:
+        worker = request.header(headers.WORKER) or ""
+        return self._aggregator.model(iteration, _attempt(request), worker, _wait(request))
 
     def _no_model(self, code: int, reason: str, verdict: Mapping[str, str]) -> Response:
         told = self._headers(**verdict)

@@ -21,6 +21,7 @@ from cross_silo.config.transmitter import Transmitter
 from cross_silo.errors import UserError
 
 ENGINES = ("native",)
+WHEEL_WORKER = "wheel_worker"
 AUTH_DIR = "CROSS_SILO_AUTH_DIR"
 """Environment variable in place of auth.dir; a silo's directory is where that silo keeps it."""
 MAX_MODEL_BYTES = 2**31 - 1
@@ -201,6 +202,8 @@ class FederatedConfig:
     """Silos that may take part: a number, or their names. 0: as many as start_fl_job_threshold."""
     lease: float = 15.0
     """Seconds without a heartbeat after which a silo's worker counts as dead."""
+    compat: str = ""
+    """wheel_worker: the mindspore-federated wheel's own workers take part, too; empty: they do not."""
     auth: Auth = field(default_factory=Auth)
     distributed_cache: DistributedCache = field(default_factory=DistributedCache)
     round: Round = field(default_factory=Round)
@@ -228,6 +231,7 @@ class FederatedConfig:
         )
         self._check_algorithm()
         require(self.engine in ENGINES, f"engine is {self.engine!r}, expected one of {', '.join(ENGINES)}")
+        self._check_compat()
         require(self.lease >= 1, f"lease is {self.lease}, expected at least 1 second")
         names = self.silo_names
         require(len(set(names)) == len(names), "silos names a silo twice")
@@ -242,6 +246,16 @@ class FederatedConfig:
         if last is not None:  # the server then ends the job with exactly that round, whoever is alive
             object.__setattr__(self, "fl_iteration_num", last)
         check_reachable(self.stop_condition, self.fl_iteration_num, bool(self.evaluation.annotations))
+
+    def _check_compat(self) -> None:
+        require(
+            self.compat in ("", WHEEL_WORKER), f"compat is {self.compat!r}, expected {WHEEL_WORKER!r}, or '' for none"
+        )
+        if self.compat:
+            why = f"compat is {WHEEL_WORKER}: the wheel's workers"
+            require(self.engine == "native", f"{why} need no key with engine {self.engine}; expected ''")
+            require(self.auth.mode == "none", f"{why} show neither certificate nor token; auth.mode is not none")
+            require(not self.silo_names, f"{why} make up their names at each start; expected silos as a number")
 
     def _check_algorithm(self) -> None:
         object.__setattr__(self, "algorithm", chosen_algorithm(self.algorithm, self.aggregation.aggregation_type))

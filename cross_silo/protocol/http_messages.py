@@ -57,7 +57,8 @@ class Request:
         """Made by the service: ``headers`` and ``body`` (a file) are those on ``connection``."""
         self._headers = headers
         self._body = body
-        self._connection = connection
+        self.connection = connection
+        """The one that it came on."""
         self.method = method
         self.path = path
         self.length = length
@@ -81,7 +82,7 @@ class Request:
         if len(view) > self.unread:
             raise ValueError(f"{len(view)} bytes wanted of {self.unread}")
         if self.unread == self.length:
-            self._connection.transfer(self.length)
+            self.connection.transfer(self.length)
         done = 0
         while done < len(view):
             count = self._body.readinto(view[done : done + PIECE_BYTES])
@@ -90,7 +91,7 @@ class Request:
             done += count
             self.unread -= count
         if not self.unread:
-            self._connection.work()
+            self.connection.work()
 
     def body(self, limit: int = SMALL_BODY_BYTES) -> bytes:
         """Return the whole body. Raises HttpError where it is larger than ``limit``."""
