@@ -17,8 +17,8 @@ from cross_silo.checkpoint import read_checkpoint
 from cross_silo.checkpoint.network import load_weights
 from cross_silo.config.model import Model, load_model, make_detector
 from cross_silo.data.image_file import BadImageError, decode_image
-from cross_silo.data.transforms import Sample, apply
 from cross_silo.errors import UserError
+from cross_silo.evaluation.predict import without_objects
 from cross_silo.export.agreement import compare
 from cross_silo.export.files import INPUT_NAME, require_packages, run, write
 
@@ -95,9 +95,7 @@ def network_input(path: Path, detector: "Detector") -> np.ndarray:
         raise UserError(f"--image {path}: {error.strerror}") from None
     except BadImageError as error:
         raise UserError(f"--image {path}: {error}") from None
-    nothing = np.zeros(0, np.int32)
-    sample = Sample(pixels, np.zeros((0, 4), np.float32), labels=nothing, crowd=nothing.astype(bool))
-    return apply(detector.eval_transforms(), sample, np.random.default_rng(0)).image
+    return without_objects(pixels, detector.eval_transforms()).image
 
 
 def describe(
