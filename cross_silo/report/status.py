@@ -9,6 +9,7 @@ from typing import Any, Collection, Dict, List, Mapping, Optional
 from cross_silo.config.schema import build
 from cross_silo.config.stop_condition import StopCondition
 from cross_silo.coordination import JobStore
+from cross_silo.coordination.store import ROLES
 from cross_silo.errors import UserError
 from cross_silo.report.summary import finite
 
@@ -38,10 +39,12 @@ def read_status(store: JobStore, fl_name: str, now: Optional[float] = None) -> S
     if job is None:
         raise UserError(f"no record of job {fl_name!r} in Redis: it has not begun, or ended more than 5 minutes ago")
     now = time.time() if now is None else now
-    servers, settings = store.members("server"), json.loads(job.get("settings", "{}"))
+    members = {role: store.members(role) for role in ROLES}
+    servers, settings = members["server"], json.loads(job.get("settings", "{}"))
     live = next(iter(servers.values()), {})
     records = store.rounds()
     good = [record for record in records if record["good"]]
+    good_rounds = max(int(job.get("good_rounds", 0)), len(good))
     participants = _participants(store, live, settings, records, now)
     aged = max(now - live.get("told", now), 0.0)
     stop = build(StopCondition, settings.get("stop_condition", {}), "settings")
@@ -56,9 +59,9 @@ def read_status(store: JobStore, fl_name: str, now: Optional[float] = None) -> S
         "rounds": int(job.get("fl_iteration_num", 0)),
         "attempt": int(job.get("attempt", 1)),
         "phase": job.get("phase", ""),
-        "good_rounds": max(int(job.get("good_rounds", 0)), len(good)),
+        "good_rounds": good_rounds,
         "failed_rounds": len(records) - len(good),
-        "aggregations": max(int(job.get("good_rounds", 0)), len(good)),
+        "aggregations": good_rounds,
         "updates": sum(len(record["participants"]) for record in good),
         "bytes_up": sum(record["bytes_up"] for record in records),
         "bytes_down": sum(record["bytes_down"] for record in records),
@@ -78,8 +81,7 @@ def read_status(store: JobStore, fl_name: str, now: Optional[float] = None) -> S
         **{name: json.loads(job[name]) if name in job else None for name in ("stop", "best")},
         "refused_updates": json.loads(job.get("refused_updates", "{}")),
         "members": {
-            role: [{"node": node, **told} for node, told in sorted(store.members(role).items())]
-            for role in ("scheduler", "server", "evaluator")
+            role: [{"node": node, **told} for node, told in sorted(found.items())] for role, found in members.items()
         },
     }
     return finite(status)
