@@ -71,7 +71,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 
 def read_workers(run_dir: Path, missing: List[str]) -> Dict[str, List[StepLoss]]:
     """Return the logged steps of each worker in the run directory; tell ``missing`` of those without any."""
-    names = plots.worker_names([path.name for path in run_dir.glob("worker_*") if path.is_dir()])
+    names = plots.in_order([path.name for path in run_dir.glob("worker_*") if path.is_dir()])
     workers = {}
     for name in names:
         path = run_dir / name / LOSS_LOG

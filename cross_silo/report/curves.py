@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Mapping, Sequence
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cross_silo.report.plots import COLOURS, DPI, LINES, STYLE, legend_beside
+from cross_silo.report.plots import COLOURS, DPI, LINES, finish, legend_beside
 
 MOST_CLASSES = 14
 """Classes with a line of their own, those with the most objects; the others are thin and grey."""
@@ -42,22 +41,11 @@ def precision_recall(curves: Mapping[float, np.ndarray], names: Sequence[str], n
         if len(present) > 1:
             label = f"mean of {len(present)} classes: AP {mean.mean():.3f}"
             panel.plot(RECALL, mean, color="black", linestyle=(0, (1, 1)), linewidth=2.2, label=label)
-        _finish(panel, iou)
+        finish(panel, f"IoU {iou:.2f}", "recall", "precision", whole=False)
+        panel.set_xlim(0, 1.005)
+        panel.set_ylim(0, 1.03)
+        legend_beside(panel)
     hidden = len(present) - len(shown)
     note = f" (grey: {hidden} classes with fewer objects)" if hidden else ""
     figure.suptitle(f"Precision over recall by class{note}", fontsize=15)
     return figure
-
-
-def _finish(axes: Axes, iou: float) -> None:
-    axes.set_title(f"IoU {iou:.2f}", fontsize=13)
-    axes.set_xlabel("recall", **STYLE)
-    axes.set_ylabel("precision", **STYLE)
-    axes.set_xlim(0, 1.005)
-    axes.set_ylim(0, 1.03)
-    axes.tick_params(labelsize=11)
-    axes.grid(True, color="#d0d0d0", linewidth=0.8)
-    axes.set_axisbelow(True)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    legend_beside(axes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Dict, List, Mapping, Optional, Sequence
+from typing import Dict, Iterable, List, Mapping, Optional, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -108,7 +108,7 @@ def precision_by_round(evaluations: Mapping[int, Mapping[str, Optional[float]]])
 def precision_by_silo(evaluations: Mapping[int, Mapping[str, Mapping[str, float]]]) -> Figure:
     """Return the global model's AP50 after each round on each silo's own validation set: one line a silo."""
     figure, axes = _one_panel()
-    silos = sorted({silo for measured in evaluations.values() for silo in measured}, key=lambda name: (len(name), name))
+    silos = in_order({silo for measured in evaluations.values() for silo in measured})
     for place, silo in enumerate(silos):
         rounds = [round for round in sorted(evaluations) if silo in evaluations[round]]
         axes.plot(
@@ -152,13 +152,14 @@ def spread(values: Sequence[float]) -> float:
     return float(numbers.max()) / median if median > 0 else 1.0
 
 
-def finish(axes: Axes, title: str, x: str, y: str) -> None:
-    """Title, axis labels, a grid, whole numbers along x."""
+def finish(axes: Axes, title: str, x: str, y: str, whole: bool = True) -> None:
+    """Title, axis labels, a grid; ``whole``: whole numbers along x."""
     axes.set_title(title, fontsize=13)
     axes.set_xlabel(x, **STYLE)
     axes.set_ylabel(y, **STYLE)
     axes.tick_params(labelsize=11)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10))
+    if whole:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10))
     axes.grid(True, color="#d0d0d0", linewidth=0.8)
     axes.set_axisbelow(True)
     for side in ("top", "right"):
@@ -185,6 +186,6 @@ def save(figures: Mapping[str, Figure], directory: Path) -> Dict[str, Path]:
     return paths
 
 
-def worker_names(names: List[str]) -> List[str]:
-    """Return worker directories in the order of their numbers."""
+def in_order(names: Iterable[str]) -> List[str]:
+    """Return names of workers or silos in the order of their numbers."""
     return sorted(names, key=lambda name: (len(name), name))
