@@ -12,6 +12,7 @@ from cross_silo.aggregation.refusals import FINGERPRINT
 from cross_silo.aggregation.rounds import ENDED
 from cross_silo.protocol.http_service import HttpError, Request, Response, Route, json_response
 from cross_silo.protocol.limits import RateLimit
+from cross_silo.report.summary import METRICS
 
 MAX_TEXT = 128
 MAX_DETAIL = 2000
@@ -21,8 +22,6 @@ NUMBERS = ("samples", "iteration", "epoch", "step", "loss")
 
 LEASES = (5.0, 50)
 """Attempts to get a silo's lease: a second, and at once."""
-METRICS = ("AP", "AP50", "AP75")
-"""What a silo tells of a model on its own validation set."""
 
 
 class JobRoutes:
@@ -83,7 +82,7 @@ class JobRoutes:
     def lease(self, request: Request) -> Response:
         """Grant a silo to a worker with the job's model."""
         content = request.json()
-        silo, worker = _whose(request, content)
+        silo, worker = whose(request, content)
         if not self._leases.allow(silo):
             raise HttpError(429, f"silo {silo!r} asks for its lease too often")
         samples = content.get("samples")
@@ -102,7 +101,7 @@ class JobRoutes:
     def heartbeat(self, request: Request) -> Response:
         """Renew a lease and tell where the job stands."""
         content = request.json()
-        silo, worker = _whose(request, content)
+        silo, worker = whose(request, content)
         if content.get("fingerprint"):
             self._check_fingerprint(silo, _text(content, "fingerprint"))
         try:
@@ -122,7 +121,7 @@ class JobRoutes:
     def report(self, request: Request) -> Response:
         """Note that a worker cannot push its update."""
         content = request.json()
-        (silo, worker), kind = _whose(request, content), _text(content, "kind")
+        (silo, worker), kind = whose(request, content), _text(content, "kind")
         rounds = self._aggregator.rounds
         iteration, attempt = content.get("iteration"), content.get("attempt", rounds.attempt)
         if type(iteration) is not int or type(attempt) is not int:
@@ -133,7 +132,7 @@ class JobRoutes:
     def measured(self, request: Request) -> Response:
         """Note what a global model reached on a silo's own validation set."""
         content = request.json()
-        silo, worker = _whose(request, content)
+        silo, worker = whose(request, content)
         instance, round, metrics = _text(content, "instance"), content.get("round"), content.get("metrics")
         if type(round) is not int:
             raise HttpError(400, f"round is {round!r:.60}, expected a whole number")
@@ -149,7 +148,7 @@ class JobRoutes:
     def release(self, request: Request) -> Response:
         """Take a lease back."""
         content = request.json()
-        return json_response({"released": self._aggregator.release(*_whose(request, content))})
+        return json_response({"released": self._aggregator.release(*whose(request, content))})
 
     def _check_fingerprint(self, silo: str, fingerprint: str) -> None:
         expected = self._job.info.fingerprint
@@ -176,7 +175,7 @@ def _text(content: Mapping[str, Any], name: str) -> str:
     return value
 
 
-def _whose(request: Request, content: Mapping[str, Any]) -> Tuple[str, str]:
+def whose(request: Request, content: Mapping[str, Any]) -> Tuple[str, str]:
     """Return silo and worker in whose name a request is made, if it may be. Raises HttpError."""
     silo = _text(content, "silo")
     request.check_silo(silo)

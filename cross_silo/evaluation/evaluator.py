@@ -19,6 +19,7 @@ from cross_silo.checkpoint import UnreadableCheckpointError, list_checkpoints
 from cross_silo.config.federated import FederatedConfig, load_federated
 from cross_silo.config.model import load_model
 from cross_silo.coordination import JobStore, connect
+from cross_silo.coordination.store import ENDED
 from cross_silo.data.coco import read_coco, write_json
 from cross_silo.errors import UserError, run_main
 from cross_silo.evaluation.beat import Beat
@@ -30,7 +31,6 @@ from cross_silo.report.summary import write_summary
 log = logging.getLogger(__name__)
 
 ROLE = "evaluator"
-ENDED = ("finished", "failed", "stopped")
 POLL_SECONDS = 1.0
 START_PATIENCE = 15.0
 """Seconds in which a server that was started at the same time replaces the record of a job that had ended."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 FILE = "summary.json"
 LOCK = ".summary.lock"
 METRICS = ("AP", "AP50", "AP75")
+"""What is kept of each round's model; all that a silo tells of its own validation set."""
 _WHOLE = ("fl_iteration_num", "good_rounds", "iteration", "attempt", "model_bytes")
 _NUMBERS = {**dict.fromkeys(_WHOLE, int), "started": float}
 _JSON = ("settings", "versions", "stop", "best", "refused_updates")

@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING, Callable, Dict, Mapping, Optional, Tuple
 
 from cross_silo.data.coco import CocoDataset, read_coco
 from cross_silo.errors import UserError
+from cross_silo.report.summary import METRICS
 
 if TYPE_CHECKING:
     from cross_silo.evaluation.network_evaluation import NetworkEvaluation
-
-METRICS = ("AP", "AP50", "AP75")
-"""What a silo tells of a measurement; images and detections stay with it."""
 
 Measure = Callable[[Callable[[], None]], Mapping[str, float]]
 """Measures the trainer's present weights; the argument is called before each batch and may raise to end it."""

@@ -22,6 +22,7 @@ from cross_silo.config.federated import Client, load_federated
 from cross_silo.config.model import Model, load_model, make_detector
 from cross_silo.data.coco import CocoDataset
 from cross_silo.data.manifest import Manifest, read_manifest
+from cross_silo.engines import find_engine
 from cross_silo.errors import UserError, run_main
 from cross_silo.launch import logs
 from cross_silo.launch.proc import is_alive, start_time
@@ -31,7 +32,7 @@ from cross_silo.protocol.access import Credentials, credentials
 from cross_silo.protocol.client import AggregationClient, JobInfo
 from cross_silo.training.leave import Leave
 from cross_silo.training.progress import Progress
-from cross_silo.training.session import RoundPlan, WorkerSession
+from cross_silo.training.session import ENDED, RoundPlan, WorkerSession
 from cross_silo.training.silo_evaluation import Measure, make_measure, read_validation
 from cross_silo.training.trainer import LocalTrainer
 
@@ -79,7 +80,7 @@ def main(argv: Optional[List[str]] = None, build: Optional[Build] = None) -> int
     worker = secrets.token_hex(8)
     node = f"{socket.gethostname()}:{os.getpid()}"
     shown = credentials(federated, arguments.silo)
-    client = AggregationClient(
+    client = find_engine(federated, arguments.yaml_config).client_class(
         arguments.http_server_address,
         arguments.silo,
         worker,
@@ -150,7 +151,7 @@ def check_job(job: JobInfo, fl_name: str, classes: Tuple[str, ...], arguments: a
     """Refuse to take part in a job that is not the one meant. Raises UserError."""
     if job.fl_name != fl_name:
         raise UserError(f"the server runs job {job.fl_name!r}, expected fl_name {fl_name!r} of --yaml_config")
-    if job.state in ("finished", "failed", "stopped"):
+    if job.state in ENDED:
         raise UserError(f"job {fl_name!r} is {job.state}" + (f": {job.reason}" if job.reason else ""))
     if job.classes and tuple(job.classes) != classes:
         raise UserError(
