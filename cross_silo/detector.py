@@ -42,11 +42,7 @@ class InputSize:
 
 
 class Detector(Protocol):
-    """What a detector offers. The class is imported without MindSpore; its methods import it.
-
-    One that may be cut in two has ``legal_cuts``, numbers of first layers, and its network ``forward_to(image, cut)``,
-    the one tensor that those layers give, and ``forward_from(tensor, cut)``, the same as the network's ``construct``.
-    """
+    """What a detector offers. The class is imported without MindSpore; its methods import it."""
 
     tag: ClassVar[str]
     """Stands in the names of a worker's checkpoints."""
@@ -87,6 +83,29 @@ class Detector(Protocol):
 
         A detector may also have ``pretrained_value(name, value)``: the value of that tensor in our layout, where
         public checkpoints have another one.
+        """
+
+
+class Cuttable(Detector, Protocol):
+    """A detector whose network may be cut in two: a first part whose output is one tensor, and the rest.
+
+    Its network has ``forward_to(image, cut)``, that tensor, (N, C, H, W), and ``forward_from(tensor, cut)``, what
+    ``construct`` gives for the image, bit for bit. Its other cells use of the network ``construct`` and the cells in it.
+    """
+
+    legal_cuts: "ClassVar[Tuple[Any, ...]]"
+    """Where: numbers of layers or names of parts."""
+
+    def feature_shape(self, cut: Any) -> Tuple[int, int, int]:
+        """Return channels, height and width of an image's tensor at ``cut``."""
+
+    def is_before(self, name: str, cut: Any) -> bool:
+        """Tell whether the network's tensor ``name`` belongs to the part before ``cut``."""
+
+    def edge_network(self, cut: Any) -> "nn.Cell":
+        """Return the part before ``cut`` alone: from uint8 (N, H, W, 3) to (N, C, h, w).
+
+        Its tensors have the names that they have in the whole network, and it has no others.
         """
 
 

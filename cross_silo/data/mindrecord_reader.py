@@ -17,7 +17,15 @@ COLUMNS = ("image", "annotation", "image_id", "file")
 def read_records(
     directory: str, manifest: Manifest, rows: Sequence[int], columns: Sequence[str] = COLUMNS
 ) -> Iterator[Record]:
-    """Give the records with these row numbers, 0 to ``manifest.num_images`` - 1, in this order.
+    """Give the records of a silo's images with these row numbers, 0 to ``manifest.num_images`` - 1, in this order.
+
+    See :func:`read_files`.
+    """
+    return read_files([os.path.join(directory, shard.file) for shard in manifest.shards], rows, columns)
+
+
+def read_files(paths: Sequence[str], rows: Sequence[int], columns: Sequence[str]) -> Iterator[Record]:
+    """Give the records with these row numbers, counted through all files, in this order.
 
     A row may stand there more than once. Columns that are not asked for stay unread.
     """
@@ -27,7 +35,7 @@ def read_records(
     left = Counter(rows)
     kept: Dict[int, Record] = {}
     dataset = ds.MindDataset(
-        [os.path.join(directory, shard.file) for shard in manifest.shards],
+        list(paths),
         columns_list=list(columns),
         sampler=ds.SubsetSampler(list(left)),
         num_parallel_workers=1,
@@ -41,10 +49,10 @@ def read_records(
         yield record
 
 
-def annotation_rows(record: Record) -> np.ndarray:
-    """Return the record's annotation, float32 (n, 6).
+def annotation_rows(record: Record, column: str = "annotation") -> np.ndarray:
+    """Return the record's boxes, float32 (n, 6).
 
     A MindRecord blob without elements comes back as one zero of no dimension.
     """
-    rows = record["annotation"]
+    rows = record[column]
     return rows if rows.ndim == 2 else np.zeros((0, 6), np.float32)

@@ -11,7 +11,8 @@ from cross_silo.data.coco import CocoDataset
 from cross_silo.data.manifest import Manifest, Shard, write_manifest
 from cross_silo.data.parts import available_processes, run_parts
 from cross_silo.data.record import IMAGE_REASONS, LARGEST_FILE, SCHEMA, Tally, make_record
-from cross_silo.data.staging import staged_directory, sync_path
+from cross_silo.data.record_file import RecordFile
+from cross_silo.data.staging import staged_directory
 from cross_silo.errors import UserError
 
 BATCH_ROWS = 256  # a call's fixed cost is several times a record's
@@ -139,15 +140,8 @@ def _write_shard(
     report: Callable[[int], None],
 ) -> Dict[str, Any]:
     """Write one shard, or no file where none of ``images`` can be used; return its tally's fields."""
-    from mindspore.mindrecord import FileWriter
-
     tally = Tally(len(class_index))
-    writer = FileWriter(path)
-    writer.add_schema(SCHEMA, "COCO detection")
-    writer.add_index(["image_id"])
-    writer.set_page_size(page_size)
-    if hasattr(writer, "_header"):
-        writer._header = _RememberedHeader(writer._header)
+    writer = RecordFile(path, SCHEMA, "COCO detection", "image_id", page_size)
     rows: List[Dict[str, Any]] = []
     waiting = reported = 0
     for place, image in enumerate(images):
@@ -156,34 +150,13 @@ def _write_shard(
             rows.append(row)
             waiting += len(row["image"])
         if len(rows) >= BATCH_ROWS or waiting >= BATCH_BYTES:
-            _write(writer, rows)
+            writer.write(rows)
             rows, waiting = [], 0
             report(place + 1 - reported)
             reported = place + 1
     if rows:
-        _write(writer, rows)
+        writer.write(rows)
     if tally.images:
         writer.commit()
-        sync_path(path)
-        sync_path(f"{path}.db")
     report(len(images) - reported)
     return asdict(tally)
-
-
-class _RememberedHeader:
-    """Stands before a complete MindRecord header, which parses its schema anew at each of four looks a record."""
-
-    def __init__(self, header: Any) -> None:
-        self._header = header
-        self.schema = header.schema
-        self.blob_fields = header.blob_fields
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._header, name)
-
-
-def _write(writer: Any, rows: List[Dict[str, Any]]) -> None:
-    count = len(rows)
-    writer.write_raw_data(rows)
-    if len(rows) != count:  # the writer drops what does not fit the schema, with a warning alone
-        raise RuntimeError(f"MindRecord refused {count - len(rows)} of {count} records")
