@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Dict, List, Tuple
+from typing import Any, Dict, List, Tuple
 
 from cross_silo.errors import UserError
-from cross_silo.sedna.environment import Problem, Settings
+from cross_silo.sedna.environment import S3, Problem, Settings
 
 FEDAVG, MISTNET = "fedavg", "mistnet"
 RUNNABLE = (FEDAVG,)
@@ -30,6 +30,9 @@ def check_settings(settings: Settings) -> List[Problem]:
     if algorithm not in PLANNED:
         return [("aggregation_algorithm", f"can't find aggregation {algorithm}; expected one of {', '.join(PLANNED)}")]
     problems: List[Problem] = []
+    if algorithm != MISTNET and settings.transmitter == S3:
+        reason = "s3 carries MistNet's features only; weights go to the server: expected ws (--transmitter ws)"
+        problems.append(("TRANSMITTER", reason))
     if settings.cut_layer is not None and settings.cut_layer not in CUT_LAYERS:
         valid = f"{CUT_LAYERS[0]} to {CUT_LAYERS[-1]}"
         problems.append(("cut_layer", f"found {settings.cut_layer}, expected {valid}, where YOLOv5 can be cut"))
@@ -55,9 +58,25 @@ def launch_flags(algorithm: str) -> Tuple[str, ...]:
     return ("--algorithm", algorithm) if algorithm == MISTNET else ()
 
 
-def details(settings: Settings) -> Dict[str, object]:
-    """Return what a plan shows of a role's algorithm beyond what the YAML files have."""
+def details(settings: Settings) -> Dict[str, Any]:
+    """Return what a plan shows of a role's algorithm beyond what every algorithm has."""
     if algorithm_of(settings) != MISTNET:
         return {}
     names = ("cut_layer", "epsilon", "epochs", "batch_size", "learning_rate")
     return {name: value for name in names if (value := getattr(settings, name)) is not None}
+
+
+def federated_keys(settings: Settings, trains: bool) -> Dict[str, Any]:
+    """Return the keys of the federated YAML that belong to the algorithm.
+
+    Args:
+        trains: whether the role is the one that trains what is behind the cut: the aggregator.
+    """
+    if algorithm_of(settings) != MISTNET:
+        return {}
+    names = ("cut_layer", "epsilon", "epochs", "batch_size") if trains else ("cut_layer", "epsilon")
+    found = details(settings)
+    keys: Dict[str, Any] = {"algorithm": MISTNET, "mistnet": {name: found[name] for name in names if name in found}}
+    if settings.transmitter == S3:
+        keys["transmitter"] = {"channel": S3, "agg_data_path": settings.agg_data_path}
+    return keys

@@ -15,7 +15,7 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from cross_silo.config.schema import build, merge
 from cross_silo.errors import UserError
-from cross_silo.sedna.algorithms import algorithm_of, details, launch_flags
+from cross_silo.sedna.algorithms import MISTNET, algorithm_of, check_settings, details, federated_keys, launch_flags
 from cross_silo.sedna.environment import WS, Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,7 +46,7 @@ class DatasetPlan:
     local: str
     """The directory or file of this host that it is read from; a url of another host is fetched to it."""
     mindrecord_dir: str
-    """mindrecord_{i}, made where it is not there yet; its parent is --dataset_path."""
+    """mindrecord_{i}, made where it is not there yet; its parent is --dataset_path. Empty: none is made."""
     format: str = ""
     """dir, mindrecord, txt or csv; empty: found out."""
     classes: Tuple[str, ...] = ()
@@ -157,8 +157,9 @@ def aggregator_plan(
         environment: Sedna's variables, without secrets, for the record.
 
     Raises:
-        UserError: a setting that a plan cannot do without is missing.
+        UserError: a setting that a plan cannot do without is missing, or the algorithm refuses one.
     """
+    _check(settings)
     directory = place.run_dir / "sedna"
     federated_file, model_file = directory / "federated.yaml", directory / "model.yaml"
     pre_trained = local_path(settings.pretrained_model_url, place.run_dir / "fetched" / "pretrained")
@@ -175,9 +176,9 @@ def aggregator_plan(
         algorithm=algorithm,
         address=settings.bind_address,
         federated_file=str(federated_file),
-        federated=federated_content(settings, place, federated),
+        federated=federated_content(settings, place, merge(federated_keys(settings, trains=True), federated)),
         model_file=str(model_file),
-        model=model_content(settings, model),
+        model=model_content(settings, merge(_recipe(settings) if algorithm == MISTNET else {}, model)),
         checkpoint_dir=str(checkpoint_dir),
         model_url=settings.model_url,
         pre_trained_url=settings.pretrained_model_url,
@@ -214,8 +215,9 @@ def trainer_plan(
         model: the same of the model YAML.
 
     Raises:
-        UserError: a setting that a plan cannot do without is missing.
+        UserError: a setting that a plan cannot do without is missing, or the algorithm refuses one.
     """
+    _check(settings)
     if not settings.train_dataset_url:
         raise UserError("TRAIN_DATASET_URL is not set; expected the silo's data")
     directory = place.run_dir / "sedna" / f"worker_{index}"
@@ -226,12 +228,9 @@ def trainer_plan(
     worker += ("--config", str(model_file), "--first_worker_index", str(index), "--local_worker_num", "1")
     worker += ("--silo", silo, "--dataset_path", str(Path(dataset.mindrecord_dir).parent))
     worker += ("--http_server_address", settings.server_address)
-    own: Dict[str, Any] = {"client": {"client_epoch_num": settings.epochs}} if settings.epochs else {}
-    recipe: Dict[str, Any] = {}
-    if settings.batch_size:
-        recipe["batch_size"] = settings.batch_size
-    if settings.learning_rate:
-        recipe["base_lr"] = settings.learning_rate
+    own = federated_keys(settings, trains=False)
+    if settings.epochs:
+        own["client"] = {"client_epoch_num": settings.epochs}
     return TrainerPlan(
         fl_name=fl_name_of(settings),
         algorithm=algorithm,
@@ -241,7 +240,7 @@ def trainer_plan(
         federated_file=str(federated_file),
         federated=federated_content(settings, place, merge(own, federated)),
         model_file=str(model_file),
-        model=model_content(settings, merge(recipe, model)),
+        model=model_content(settings, merge(_recipe(settings), model)),
         dataset=dataset,
         client_id=index + 1,
         details=details(settings),
@@ -249,6 +248,18 @@ def trainer_plan(
         node=node,
         environment=dict(environment),
     )
+
+
+def _check(settings: Settings) -> None:
+    problems = check_settings(settings)
+    if problems:
+        raise UserError("; ".join(f"environment variable {name}: {reason}" for name, reason in problems))
+
+
+def _recipe(settings: Settings) -> Dict[str, Any]:
+    """Return the model YAML's keys of a role that trains."""
+    found = {"batch_size": settings.batch_size, "base_lr": settings.learning_rate}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def federated_content(settings: Settings, place: Place, over: Mapping[str, Any]) -> Dict[str, Any]:

@@ -16,8 +16,9 @@ def write_files(plan: Union[AggregatorPlan, TrainerPlan]) -> None:
     """Write the federated and the model YAML of ``plan``. Raises UserError where they cannot be written."""
     write_text(plan.federated_file, to_yaml(plan.federated))
     write_text(plan.model_file, to_yaml(plan.model))
-    if isinstance(plan, TrainerPlan) and plan.dataset.classes:
-        write_text(plan.dataset.classes_file, "".join(f"{name}\n" for name in plan.dataset.classes))
+    dataset = plan.dataset if isinstance(plan, TrainerPlan) else plan.evaluation
+    if dataset is not None and dataset.classes:
+        write_text(dataset.classes_file, "".join(f"{name}\n" for name in dataset.classes))
 
 
 def write_text(path: str, text: str) -> None:
