@@ -1,0 +1,264 @@
+"""A job's status as Sedna's FederatedLearningJob has it, and beside it what that leaves out: nodes, samples, rounds.
+
+The ``status`` block has the fields of the CRD alone; ``crossSilo`` is ours.
+"""
+
+from __future__ import annotations
+
+import calendar
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
+
+import redis
+import yaml
+
+from cross_silo.config.federated import DistributedCache
+from cross_silo.coordination import JobStore, connect
+from cross_silo.errors import UserError
+from cross_silo.launch import proc
+from cross_silo.launch.record import read_json
+from cross_silo.launch.role import PROCESS_FILE
+from cross_silo.launch.table import table
+from cross_silo.report.status import read_status
+from cross_silo.report.summary import FILE, METRICS
+from cross_silo.sedna.plan import JobPlan, TrainerPlan
+
+Document = Dict[str, Any]
+PENDING, RUNNING, SUCCEEDED, FAILED = "Pending", "Running", "Succeeded", "Failed"
+"""Phases of a job, and of its workers."""
+SERVER = "server_0"
+ENDED = {"finished": SUCCEEDED, "failed": FAILED, "stopped": FAILED}
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What is known of a job's rounds, from its live store or from what it left behind."""
+
+    state: str = ""
+    """running, finished, failed, stopped, ...; empty: no round has begun."""
+    reason: str = ""
+    started: Optional[float] = None
+    ended: Optional[float] = None
+    """Unix time of the end, or of the newest round."""
+    round: int = 0
+    """Good rounds."""
+    rounds: int = 0
+    failed_rounds: int = 0
+    updates: int = 0
+    metrics: Tuple[Tuple[str, float], ...] = ()
+    silos: Tuple[Tuple[str, Mapping[str, Any]], ...] = ()
+    """By name: what each told last."""
+
+
+def status_document(source: Union[Path, JobStore], plan: JobPlan, now: Optional[float] = None) -> Document:
+    """Return the status of ``plan``'s job.
+
+    Args:
+        source: the run directory, of which the job's Redis is asked while it answers; or the job's store.
+        now: Unix time.
+    """
+    now = time.time() if now is None else now
+    run_dir = source if isinstance(source, Path) else Path(plan.run_dir)
+    store = _store(plan) if isinstance(source, Path) else source
+    progress = (_live(store, plan.fl_name, now) if store is not None else None) or _left(run_dir)
+    trainers = [(trainer, _phase(run_dir, f"worker_{trainer.index}", progress)) for trainer in plan.trainers]
+    server = _phase(run_dir, SERVER, progress)
+    phases = [server, *(phase for _, phase in trainers)]
+    phase = _job_phase(progress, phases)
+    return {
+        "apiVersion": "sedna.io/v1alpha1",
+        "kind": "FederatedLearningJob",
+        "metadata": {"name": plan.name, "namespace": plan.namespace},
+        "status": _status(phase, phases, progress),
+        "crossSilo": {
+            "state": progress.state or "not begun",
+            "reason": progress.reason,
+            "round": progress.round,
+            "rounds": progress.rounds or int(plan.aggregator.federated.get("fl_iteration_num", 0)),
+            "aggregations": progress.round,
+            "updates": progress.updates,
+            "failedRounds": progress.failed_rounds,
+            "metrics": dict(progress.metrics),
+            "model": {"name": plan.model_name, "url": plan.aggregator.model_url},
+            "nodes": [
+                {"node": plan.aggregator.node, "role": "aggregation", "worker": SERVER, "phase": server},
+                *(_node(trainer, phase, dict(progress.silos).get(trainer.silo, {})) for trainer, phase in trainers),
+            ],
+        },
+    }
+
+
+def status_yaml(document: Document) -> str:
+    """Return the document as YAML."""
+    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+
+
+def status_table(document: Document, now: Optional[float] = None) -> str:
+    """Return the document for people: the job in one line, its nodes below."""
+    status, ours = document["status"], document["crossSilo"]
+    began = _seconds(status.get("startTime"))
+    until = _seconds(status.get("completionTime")) or (time.time() if now is None else now)
+    job = (
+        document["metadata"]["name"],
+        status["phase"],
+        f"{ours['round']}/{ours['rounds']}",
+        *(status[name] for name in ("active", "succeeded", "failed")),
+        "-" if began is None else age(until - began),
+    )
+    lines = [table(("NAME", "STATUS", "ROUND", "ACTIVE", "SUCCEEDED", "FAILED", "AGE"), [job]), ""]
+    rows = [
+        [_cell(node.get(name)) for name in ("node", "role", "worker", "phase", "dataset", "samples", "round", "loss")]
+        for node in ours["nodes"]
+    ]
+    lines.append(table(("NODE", "ROLE", "WORKER", "PHASE", "DATASET", "SAMPLES", "ROUND", "LOSS"), rows))
+    metrics = ", ".join(f"{name} {value:.4f}" for name, value in ours["metrics"].items())
+    lines += [
+        "",
+        f"aggregations {ours['aggregations']} of {ours['updates']} updates" + (f"; {metrics}" * bool(metrics)),
+    ]
+    if ours["reason"]:
+        lines.append(f"{ours['state']}: {ours['reason']}")
+    return "\n".join(lines)
+
+
+def age(seconds: float) -> str:
+    """Return a time as kubectl shows ages: 45s, 12m, 5h, 3d."""
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f}{unit}"
+    return f"{max(seconds, 0):.0f}s"
+
+
+def _status(phase: str, phases: List[str], progress: Progress) -> Document:
+    """Return the CRD's status block; its counts are of workers, the aggregation worker included."""
+    status: Document = {
+        "phase": phase,
+        "active": phases.count(RUNNING),
+        "succeeded": phases.count(SUCCEEDED),
+        "failed": phases.count(FAILED),
+        "conditions": _conditions(phase, progress),
+    }
+    if progress.started is not None:
+        status["startTime"] = _time(progress.started)
+    if phase == SUCCEEDED and progress.ended is not None:
+        status["completionTime"] = _time(progress.ended)
+    return status
+
+
+def _conditions(phase: str, progress: Progress) -> List[Document]:
+    if progress.ended is None:
+        return []
+    at = _time(progress.ended)
+    common = {"status": "True", "lastProbeTime": at, "lastHeartbeatTime": at}
+    found: List[Document] = []
+    if progress.round:
+        text = f"Round {progress.round} reaches at {at}"
+        found.append({"type": "Training", **common, "reason": "DoTraining", "message": text})
+    if phase == SUCCEEDED:
+        found.append({"type": "Complete", **common, "reason": "", "message": ""})
+    if phase == FAILED:
+        why = progress.reason or "the worker of FederatedLearningJob failed"
+        found.append({"type": "Failed", **common, "reason": "workerFailed", "message": why})
+    return found
+
+
+def _node(trainer: TrainerPlan, phase: str, told: Mapping[str, Any]) -> Document:
+    return {
+        "node": trainer.node,
+        "role": "train",
+        "worker": trainer.silo,
+        "phase": phase,
+        "dataset": trainer.dataset.name,
+        "samples": told.get("samples"),
+        "round": told.get("iteration"),
+        "loss": told.get("loss"),
+    }
+
+
+def _phase(run_dir: Path, role: str, progress: Progress) -> str:
+    """Return how a worker stands: whether its process lives, and if it does not, whether it left a job in progress."""
+    record = read_json(run_dir / role / PROCESS_FILE)
+    if record is None:
+        return PENDING
+    if proc.is_alive(int(record.get("pid") or 0), int(record.get("start_time") or 0)):
+        return RUNNING
+    return ENDED.get(progress.state, FAILED)
+
+
+def _job_phase(progress: Progress, phases: List[str]) -> str:
+    if progress.state in ENDED:
+        return ENDED[progress.state]
+    if RUNNING in phases:
+        return RUNNING
+    return FAILED if FAILED in phases else PENDING
+
+
+def _store(plan: JobPlan) -> Optional[JobStore]:
+    """Return the job's store; None where no Redis answers."""
+    address = plan.aggregator.federated.get("distributed_cache", {}).get("address", DistributedCache().address)
+    try:
+        return JobStore(connect(DistributedCache(address=address), start_embedded=False), plan.fl_name)
+    except (UserError, redis.RedisError):
+        return None
+
+
+def _live(store: JobStore, fl_name: str, now: float) -> Optional[Progress]:
+    """Return what the store holds; None where it holds nothing of the job, or does not answer."""
+    try:
+        status, records = read_status(store, fl_name, now), store.rounds()
+    except (UserError, redis.RedisError):
+        return None
+    measured = status["evaluations"][-1] if status["evaluations"] else {}
+    metrics = [(name, measured[name]) for name in ("AP50", "AP") if measured.get(name) is not None]
+    return Progress(
+        state=status["state"],
+        reason=status["reason"],
+        started=status["started"],
+        ended=records[-1]["ended"] if records else None,
+        round=status["good_rounds"],
+        rounds=status["rounds"],
+        failed_rounds=status["failed_rounds"],
+        updates=status["updates"],
+        metrics=tuple(metrics),
+        silos=tuple((entry["silo"], entry) for entry in status["participants"]),
+    )
+
+
+def _left(run_dir: Path) -> Progress:
+    """Return what the job's summary holds; nothing where there is none yet."""
+    summary = read_json(run_dir / FILE) or {}
+    records = summary.get("rounds", [])
+    good = [record for record in records if record["good"]]
+    silos: Dict[str, Mapping[str, Any]] = {}
+    for record in good:
+        for entry in record["participants"]:
+            silos[entry["silo"]] = {**entry, "iteration": record["round"]}
+    last = good[-1] if good else {}
+    return Progress(
+        state=summary.get("state", ""),
+        reason=summary.get("reason", ""),
+        started=summary.get("started"),
+        ended=records[-1]["ended"] if records else None,
+        round=int(summary.get("good_rounds", 0)),
+        rounds=int(summary.get("fl_iteration_num", 0)),
+        failed_rounds=int(summary.get("failed_attempts", 0)),
+        updates=sum(len(record["participants"]) for record in good),
+        metrics=tuple((name, last[name]) for name in METRICS if last.get(name) is not None),
+        silos=tuple(silos.items()),
+    )
+
+
+def _time(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
+def _seconds(text: Optional[str]) -> Optional[float]:
+    return None if text is None else float(calendar.timegm(time.strptime(text, "%Y-%m-%dT%H:%M:%SZ")))
+
+
+def _cell(value: Any) -> str:
+    if value is None or value == "":
+        return "-"
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
