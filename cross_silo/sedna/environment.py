@@ -87,6 +87,11 @@ class Settings:
         return f"{self.agg_ip or '127.0.0.1'}:{self.agg_port or DEFAULT_PORT}"
 
 
+def job_name_here(name: str, namespace: str) -> str:
+    """Return a job's name here: Sedna's, with the namespace before it unless that is the default one."""
+    return name if namespace in ("", "default") else f"{namespace}.{name}"
+
+
 def read_settings(environ: Mapping[str, str]) -> Tuple[Settings, List[Problem]]:
     """Return the settings in ``environ`` and what is wrong in it; a variable that is wrong counts as not set."""
     spellings: Dict[str, List[str]] = {}

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from cross_silo.errors import UserError
 from cross_silo.sedna.documents import Document, read_documents
+from cross_silo.sedna.environment import job_name_here
 from cross_silo.sedna.extensions import EXTENSIONS, take_out
 from cross_silo.sedna.names import job_name_fault, name_fault
 from cross_silo.sedna.placeholders import fill
@@ -73,6 +74,24 @@ def read_manifests(
     for document in documents:
         problems += _add(manifests, document, values, with_extensions)
     return manifests, problems
+
+
+def named_job(paths: Sequence[str], wanted: str = "") -> str:
+    """Return the name that the job in the manifests has here, unchecked: to find what was started of it.
+
+    Raises:
+        UserError: there is none, or several and none is named.
+    """
+    if wanted and not paths:
+        return wanted
+    found = [document.content for path in paths for document in read_documents(path)]
+    jobs = {_text(content, "metadata", "name"): content for content in found if content.get("kind") == JOB}
+    if wanted not in ("", *jobs) or (not wanted and len(jobs) != 1):
+        raise UserError(
+            f"--manifests has the jobs {', '.join(sorted(jobs)) or 'none'}; expected --job with one of them"
+        )
+    name = wanted or next(iter(jobs))
+    return job_name_here(name, _text(jobs[name], "metadata", "namespace"))
 
 
 def _add(manifests: Manifests, document: Document, values: Mapping[str, str], with_extensions: bool) -> List[Problem]:

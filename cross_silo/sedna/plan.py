@@ -16,7 +16,7 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 from cross_silo.config.schema import build, merge
 from cross_silo.errors import UserError
 from cross_silo.sedna.algorithms import MISTNET, algorithm_of, check_settings, details, federated_keys, launch_flags
-from cross_silo.sedna.environment import WS, Settings
+from cross_silo.sedna.environment import WS, Settings, job_name_here
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS, SCRIPTS = ROOT / "configs", ROOT / "scripts"
@@ -311,9 +311,8 @@ def find_config(name: str) -> str:
 
 
 def fl_name_of(settings: Settings) -> str:
-    """Return the job's name here: Sedna's, with the namespace before it unless that is the default one."""
-    name = settings.job_name or "sedna"
-    return name if settings.namespace in ("", "default") else f"{settings.namespace}.{name}"
+    """Return the job's name here."""
+    return job_name_here(settings.job_name or "sedna", settings.namespace)
 
 
 def local_path(url: str, fetched: Path) -> str:

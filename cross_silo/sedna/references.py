@@ -8,7 +8,7 @@ from typing import Dict, FrozenSet, List, Optional
 from cross_silo.errors import UserError
 from cross_silo.objects import Credentials
 from cross_silo.sedna.manifests import JOB, Manifests
-from cross_silo.sedna.names import FORMATS, mounts_root, url_fault
+from cross_silo.sedna.names import FORMATS, mounts_root, name_fault, url_fault
 from cross_silo.sedna.problems import Problem, not_found
 from cross_silo.sedna.resources import Dataset, FederatedLearningJob, Model, Secret
 
@@ -139,7 +139,12 @@ class Resolver:
             self._problem(f"{path}.credentialName", "Required value: features go by way of s3")
 
     def _node(self, name: str, path: str, subject: str = "") -> None:
-        if name and "$" not in name and self._nodes is not None and name not in self._nodes:
+        if not name or "$" in name:  # a placeholder is a problem of its own
+            return
+        fault = name_fault(name)
+        if fault:
+            self._problem(path, fault, subject)
+        elif self._nodes is not None and name not in self._nodes:
             self._problem(path, f'node "{name}" not found; known are {", ".join(sorted(self._nodes))}', subject)
 
     def _worker_node(self, name: str, dataset: Optional[Dataset], path: str) -> None:
