@@ -11,25 +11,30 @@ from typing import Callable, Dict, Iterator, List, Mapping, Optional, Tuple
 
 import numpy as np
 
-from cross_silo.aggregation.averaging import NonFiniteAverageError
+from cross_silo.aggregation.averaging import NonFiniteAverageError, RoundSum
 from cross_silo.aggregation.journal import Record, round_record
 from cross_silo.aggregation.leases import Leases
-from cross_silo.aggregation.models import ModelStore, Reading
-from cross_silo.aggregation.participant import Answer, Key
+from cross_silo.aggregation.models import DRAFT_SECONDS, ModelStore, Reading
+from cross_silo.aggregation.participant import Answer, Key, wait_for
 from cross_silo.aggregation.refusals import Refusals
-from cross_silo.aggregation.rounds import AVERAGING, CLOSING, ENDED, FINISHED, RUNNING, Rounds
+from cross_silo.aggregation.rounds import AVERAGING, CLOSING, ENDED, FINISHED, OPEN, RUNNING, Rounds
 from cross_silo.aggregation.rules import make_sum
+from cross_silo.aggregation.shard_link import ServerLostError
+from cross_silo.aggregation.sharded_sum import ShardedSum
+from cross_silo.aggregation.shards import Shards
 from cross_silo.aggregation.update import CheckedUpdate
+from cross_silo.aggregation.windows import START, Window
 from cross_silo.config.aggregation import Aggregation
 from cross_silo.protocol import headers
+from cross_silo.protocol.layout import ModelMessage
 from cross_silo.protocol.schema import NEWEST, OUT_OF_TIME
 
 log = logging.getLogger(__name__)
 
 COMPLETE = (AVERAGING, CLOSING)
 """Phases in which a round has all its updates."""
-DRAFT_SECONDS = 60.0
-"""How long a round waits for slow readers of an old model."""
+EXPECTED_FAILURES = (NonFiniteAverageError, ServerLostError, TimeoutError)
+"""Of a sum: they fail its round, and their text says why."""
 
 Save = Callable[[int, Mapping[str, np.ndarray]], str]
 """Writes the checkpoint of a round durably and returns its path; OSError where the disk refuses."""
@@ -62,24 +67,45 @@ class Aggregator:
         save: Save,
         clock: Callable[[], float] = time.monotonic,
         aggregation: Aggregation = Aggregation(),  # noqa: B008
+        shards: Optional[Shards] = None,
     ) -> None:
-        """Args: ``save`` writes a round's checkpoint; ``clock`` is the one that ``rounds`` has."""
+        """Set up.
+
+        Args:
+            save: writes a round's checkpoint.
+            clock: the one that ``rounds`` has.
+            shards: the job's other servers, where it has any.
+        """
         self.rounds = rounds
         self.leases = leases
         self.models = models
         self.changed = threading.Condition()
         """Guards ``rounds``; notified whenever they change."""
-        self._sum = make_sum(aggregation, lambda: models.draft(DRAFT_SECONDS), lambda: models.tensors)
+        self._shards = shards
+        self._sum = self._make_sum(aggregation)
+        if shards is not None:
+            shards.on_lost, shards.on_back = self._server_lost, self._server_back
         self.refusals = Refusals()
         self._save = save
         self._clock = clock
         self._averaged_at = 0.0
+        self._away_since: Optional[float] = None
         self._bytes_up = self._bytes_down = 0
         self._records: List[Record] = []
         self._measured: List[Measurement] = []
         self.recorded = threading.Event()
         """Set when there are records or measurements to take."""
         self._leaving = False
+
+    def _make_sum(self, settings: Aggregation) -> RoundSum:
+        models = self.models
+
+        def place() -> ModelMessage:
+            return models.draft(DRAFT_SECONDS)
+
+        if self._shards is None:
+            return make_sum(settings, place, lambda: models.tensors)
+        return ShardedSum(settings, place, lambda: models.tensors, self._shards)
 
     # for the service
 
@@ -105,6 +131,9 @@ class Aggregator:
             return Answer(OUT_OF_TIME, f"silo {silo} is not leased to this worker; it is {holder}")
         if self.rounds.phase in COMPLETE:
             return None
+        away = self._shards.away() if self._shards is not None else ""
+        if away and self.running:
+            return replace(wait_for(f"a round needs every server; {away}"), key=self.rounds.key)
         before = self.rounds.phase, len(self.rounds.participants)
         answer = self.rounds.join(silo, worker, lease.node if lease is not None else "", samples)
         if before != (self.rounds.phase, len(self.rounds.participants)):
@@ -137,8 +166,8 @@ class Aggregator:
                 return answer
             self._bytes_up += update.size
         try:
-            self._add(key, silo, update)
-        except (NonFiniteAverageError, TimeoutError) as error:
+            self._add(key, silo, replace(update, silo=silo))
+        except EXPECTED_FAILURES as error:
             self._fail(key, str(error))
         except Exception as error:
             log.exception("adding the update of %s", silo)
@@ -269,8 +298,33 @@ class Aggregator:
         with self.changed:
             before = self.rounds.key, self.rounds.phase
             self.rounds.tick()
+            self._await_servers()
             if before != (self.rounds.key, self.rounds.phase):
                 self._noted()
+
+    def _server_lost(self, reason: str) -> None:
+        """Another server and what it had of the round in progress is gone."""
+        with self.changed:
+            if self.rounds.phase in (*OPEN, AVERAGING):
+                self.rounds.fail(reason, counts=False)
+            self._noted()
+
+    def _server_back(self) -> None:
+        with self.changed:
+            self._away_since = None
+            self.changed.notify_all()
+
+    def _await_servers(self) -> None:
+        """Fail the round that cannot begin because a server is away, once its start window is over."""
+        since = self._shards.away_since() if self._shards is not None else None
+        if since is None or not self.running:
+            self._away_since = None
+            return
+        self._away_since = max(since, self._away_since or since)
+        window = Window(START, self.rounds.settings.start_fl_job_time_window / 1000, self._away_since)
+        if window.left(self._clock()) <= 0:
+            self._away_since = self._clock()
+            self.rounds.fail(f"{window} ended; {self._shards.away()}")
 
     def close_rounds(self, stop: threading.Event) -> None:
         """Save and publish the model of each complete round until ``stop``."""
@@ -297,6 +351,8 @@ class Aggregator:
                 log.exception("checkpoint of round %d", key[0])
             self._fail(key, f"its checkpoint cannot be written: {getattr(error, 'strerror', None) or error}")
             return
+        if self._shards is not None:
+            self._shards.commit(model.tag, key[0])
         with self.changed:
             self.models.publish(model, key[0])
             self.rounds.succeed()
@@ -310,7 +366,7 @@ class Aggregator:
             try:
                 self._sum.divide(samples)
             except Exception as error:  # this thread closes later rounds, too
-                if not isinstance(error, (NonFiniteAverageError, TimeoutError)):
+                if not isinstance(error, EXPECTED_FAILURES):
                     log.exception("averaging round %d", key[0])
                 self._fail(key, str(error) or type(error).__name__)
                 return False
@@ -386,6 +442,8 @@ class Aggregator:
         """Make ``rounds`` from round 1 on, from the present model."""
         with self._sum.lock:
             self._sum.reset()
+            if self._shards is not None:
+                self._shards.begin_anew()
             with self.changed:
                 self.rounds = rounds
                 self.models.renumber(0)

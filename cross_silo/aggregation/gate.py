@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Dict, Mapping
+import math
+from typing import Callable, Dict, Mapping, NamedTuple, Optional, Sequence
 
 from cross_silo.aggregation.job import Job
 from cross_silo.aggregation.models import ModelStore
-from cross_silo.aggregation.norms import NormLimit, update_norm
+from cross_silo.aggregation.norms import NormLimit, squared_norm
 from cross_silo.aggregation.refusals import NORM
-from cross_silo.aggregation.update import CheckedUpdate
+from cross_silo.aggregation.update import CheckedUpdate, Tensors
 from cross_silo.aggregation.uploads import InvalidUpdateError, check_update
 from cross_silo.checkpoint.info import TRAINABLE
 from cross_silo.protocol.messages import Message
+
+
+class ShardCheck(NamedTuple):
+    """How an update is checked of which several servers have tensors."""
+
+    names: Sequence[str]
+    """This server's."""
+    whole: bool
+    """The message has all tensors."""
+    elsewhere: Callable[[Tensors], float]
+    """Given the message's tensors, waits for the other servers' and returns the sum of squares of their part of the
+    update's norm; InvalidUpdateError where one refuses."""
 
 
 class Gate:
@@ -29,7 +42,13 @@ class Gate:
         )
 
     def check(
-        self, message: Message, finite: bool, samples: int, stats: Mapping[str, float], size: int
+        self,
+        message: Message,
+        finite: bool,
+        samples: int,
+        stats: Mapping[str, float],
+        size: int,
+        shard: Optional[ShardCheck] = None,
     ) -> CheckedUpdate:
         """Return the update in a RequestUpdateModel of ``size`` bytes.
 
@@ -37,15 +56,22 @@ class Gate:
             finite: its numbers need no further look.
             samples: those that the silo joined the round with.
             stats: what the worker tells of its training.
+            shard: where the job has several servers: which tensors are this one's.
 
         Raises:
             InvalidUpdateError: it is not one of this model, not finite, or too far away.
         """
-        tensors = check_update(message, self._sizes, finite)
+        expected = self._sizes if shard is None or shard.whole else {name: self._sizes[name] for name in shard.names}
+        tensors = check_update(message, expected, finite)
         told: Dict[str, float] = dict(stats)
+        squares = shard.elsewhere(tensors) if shard is not None else 0.0
+        if shard is not None:
+            tensors = {name: tensors[name] for name in shard.names}
         norm = None
         if self._measures:
-            norm = told["update_norm"] = update_norm(tensors, samples, self._models.tensors, self._trainable)
+            trainable = [name for name in self._trainable if name in tensors]
+            squares += squared_norm(tensors, samples, self._models.tensors, trainable)
+            norm = told["update_norm"] = math.sqrt(squares)
             problem = self._limit.problem(norm)
             if problem:
                 raise InvalidUpdateError(problem, NORM)

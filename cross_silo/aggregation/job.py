@@ -87,7 +87,7 @@ class Job:
         """Write the checkpoint of good round ``round`` durably; return its path. OSError where the disk refuses."""
         path = checkpoint_path(self.checkpoint_dir, self.config.fl_name, round, datetime.datetime.now())
         info = dataclasses.replace(self.info, round=round, instance=self.instance)
-        write_checkpoint(path, tensors, info, shapes=self.shapes)
+        write_checkpoint(path, {name: tensors[name] for name in self.shapes}, info, shapes=self.shapes)
         return str(path)
 
     def fields(self) -> Dict[str, Any]:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import Dict, List, Mapping
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 import numpy as np
 
 from cross_silo.protocol.layout import ModelMessage
-from cross_silo.protocol.schema import NEWEST, SUCCEED
+from cross_silo.protocol.schema import SUCCEED
 
 TABLE = "ResponseGetModel"
 MAX_MESSAGES = 3
 """The good model, the one being made, and an old one that somebody still reads."""
+DRAFT_SECONDS = 60.0
+"""How long a round waits for slow readers of an old model."""
 
 
 class Reading:
@@ -31,9 +33,27 @@ class Reading:
         """The reply to getModel."""
         return self._message.buffer
 
+    @property
+    def tag(self) -> str:
+        """What the shards of this model have in common."""
+        return self._message.tag
+
+    def part(self, names: Sequence[str]) -> Tuple[bytes, memoryview]:
+        """A reply to getModel with some of the tensors, which lie side by side: its head, and what follows it."""
+        return self._message.part(names, reply_values(self.round))
+
+    def region(self, names: Sequence[str]) -> memoryview:
+        """Return the bytes of tensors that lie side by side."""
+        return self._message.region(names)
+
     def close(self) -> None:
         """Let the buffer be used again."""
         self._store.close(self._message)
+
+
+def reply_values(round: int) -> Dict[str, Any]:
+    """Return the fields of the reply to getModel with the model of ``round``."""
+    return {"retcode": SUCCEED, "reason": "", "iteration": round + 1, "timestamp": f"{int(time.time() * 1000):013d}"}
 
 
 class ModelStore:
@@ -49,8 +69,7 @@ class ModelStore:
         self._round = 0
 
     def _new(self) -> ModelMessage:
-        values = {"retcode": SUCCEED, "reason": "", "iteration": NEWEST, "timestamp": "0" * 13}
-        return ModelMessage(TABLE, self.sizes, values)
+        return ModelMessage(TABLE, self.sizes, reply_values(0))
 
     def load(self, weights: Mapping[str, np.ndarray], round: int) -> None:
         """Take the model that a job begins with; tensors of any shape."""
@@ -62,6 +81,11 @@ class ModelStore:
         """Call the good model that of ``round``."""
         self.stamp(self._current, round)
         self.publish(self._current, round)
+
+    @property
+    def message(self) -> ModelMessage:
+        """The good model."""
+        return self._current
 
     @property
     def tensors(self) -> Dict[str, np.ndarray]:
@@ -120,8 +144,9 @@ class ModelStore:
     @staticmethod
     def stamp(message: ModelMessage, round: int) -> None:
         """Write into ``message`` that it is the model of round ``round``."""
-        message.set("iteration", round + 1)
-        message.set("timestamp", f"{int(time.time() * 1000):013d}")
+        values = reply_values(round)
+        message.set("iteration", values["iteration"])
+        message.set("timestamp", values["timestamp"])
 
     def publish(self, message: ModelMessage, round: int) -> None:
         """Make a stamped ``message`` the good model, of round ``round``."""

@@ -17,8 +17,8 @@ LEAST_NORMS = 3
 """Below, a median says nothing of who is the odd one."""
 
 
-def update_norm(update: Tensors, samples: int, model: Tensors, names: Iterable[str]) -> float:
-    """Return the L2 norm of ``update / samples - model`` over the tensors ``names``.
+def squared_norm(update: Tensors, samples: int, model: Tensors, names: Iterable[str]) -> float:
+    """Return the sum of squares of ``update / samples - model`` over the tensors ``names``.
 
     Args:
         update: a silo's weights times its samples.
@@ -38,7 +38,7 @@ def update_norm(update: Tensors, samples: int, model: Tensors, names: Iterable[s
                     wide = pushed.astype(np.float64) / samples - base
                     square = float(np.dot(wide, wide))
                 squares += square
-    return math.sqrt(squares)
+    return squares
 
 
 class NormLimit:

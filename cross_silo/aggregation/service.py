@@ -133,13 +133,22 @@ class EngineRoutes:
         with self._uploading.hold(self._uploader(request)) as alone:
             if not alone:
                 raise HttpError(503, "an upload of this silo is under way")
-            seconds = self._job.config.round.update_model_time_window / 1000
-            with self._pool.buffer(seconds) as buffer:
-                view = buffer[: request.length]
-                finite = receive(request, view, max(seconds, 60.0))
-                if not self._aggregator.running:
-                    return self._not_running(request)
-                return self._pushed(self._push(request, view, finite))
+            if self._shards is None:
+                return self._received(request)
+            with self._shards.upload(request) as upload:
+                return self._received(request, upload)
+
+    def _received(self, request: Request, upload: Optional[ShardUpload] = None) -> Response:
+        """Take an update's body, and what follows from it."""
+        if upload is not None and upload.problem:
+            return self._pushed(Answer(OUT_OF_TIME, upload.problem))
+        seconds = self._job.config.round.update_model_time_window / 1000
+        with self._pool.buffer(seconds, reserved=upload is not None and upload.has_place) as buffer:
+            view = buffer[: request.length]
+            finite = receive(request, view, max(seconds, 60.0))
+            if not self._aggregator.running:
+                return self._not_running(request)
+            return self._pushed(self._push(request, view, finite, upload))
 
     def _not_running(self, request: Request) -> Response:
         """Answer an update to a job that makes no rounds."""
@@ -167,12 +176,15 @@ class EngineRoutes:
             check = upload.check(silo, worker, answer, message["upload_loss"]) if upload is not None else None
             update = self._gate.check(message, finite, answer.samples, _stats(request), request.length, check)
         except (ShardGoneError, ServerLostError) as error:
-            now = self._aggregator.may_push(silo, worker, iteration, attempt)
+            now = self._may_push(request, silo, iteration)
             return Answer(OUT_OF_TIME, str(error)) if now.ok else now
         except InvalidUpdateError as error:
             now = self._may_push(request, silo, iteration)
             return self._refuse(request, silo, now, error) if now.ok else now
-        return self._aggregator.push(silo, worker, iteration, _attempt(request), update)
+        pushed = self._aggregator.push(silo, worker, iteration, _attempt(request), update)
+        if upload is not None:
+            upload.ended(pushed)
+        return pushed
 
     def _may_push(self, request: Request, silo: str, iteration: int) -> Answer:
         return self._aggregator.may_push(silo, request.header(headers.WORKER) or "", iteration, _attempt(request))

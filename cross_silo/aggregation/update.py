@@ -25,3 +25,5 @@ class CheckedUpdate:
     """Bytes received."""
     norm: Optional[float] = None
     """L2 norm of (weights - global model) over trainable tensors, where something reads it."""
+    silo: str = ""
+    """Whose it is."""

@@ -33,10 +33,22 @@ class UploadPool:
         self._lock = threading.Lock()
         self._free: List[np.ndarray] = []
 
+    def reserve(self, timeout: float) -> bool:
+        """Keep a place, for :meth:`buffer` or until :meth:`free`. False: none is free within ``timeout`` seconds."""
+        return self._places.acquire(timeout=timeout)
+
+    def free(self) -> None:
+        """Give back a place that was kept."""
+        self._places.release()
+
     @contextmanager
-    def buffer(self, timeout: float) -> Iterator[memoryview]:
-        """Lend a buffer. Raises HttpError where none becomes free within ``timeout`` seconds."""
-        if not self._places.acquire(timeout=timeout):
+    def buffer(self, timeout: float, reserved: bool = False) -> Iterator[memoryview]:
+        """Lend a buffer. Raises HttpError where none becomes free within ``timeout`` seconds.
+
+        Args:
+            reserved: take the place that was kept.
+        """
+        if not reserved and not self.reserve(timeout):
             raise HttpError(503, "other uploads take all places")
         try:
             with self._lock:
@@ -47,7 +59,7 @@ class UploadPool:
                 with self._lock:
                     self._free.append(buffer)
         finally:
-            self._places.release()
+            self.free()
 
 
 def receive(request: Request, view: memoryview, seconds: float) -> bool:

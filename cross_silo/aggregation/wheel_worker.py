@@ -21,6 +21,7 @@ from cross_silo.aggregation.aggregator import COMPLETE, Aggregator, ModelAnswer
 from cross_silo.aggregation.job import Job
 from cross_silo.aggregation.participant import Answer, Kept, Key
 from cross_silo.aggregation.service import EngineRoutes
+from cross_silo.aggregation.shard_uploads import ShardUploads
 from cross_silo.aggregation.uploads import InvalidUpdateError, UploadPool
 from cross_silo.checkpoint.info import TRAINABLE
 from cross_silo.protocol import headers
@@ -39,8 +40,10 @@ QUIET_POLL_SECONDS = 0.2
 class WheelWorkerRoutes(EngineRoutes):
     """Answers the engine's messages as the wheel's worker needs it, where no header names a worker."""
 
-    def __init__(self, aggregator: Aggregator, job: Job, pool: UploadPool) -> None:
-        super().__init__(aggregator, job, pool)
+    def __init__(
+        self, aggregator: Aggregator, job: Job, pool: UploadPool, shards: Optional[ShardUploads] = None
+    ) -> None:
+        super().__init__(aggregator, job, pool, shards)
         self._fixed = [name for name, kind in job.info.kinds.items() if kind != TRAINABLE]
         self._samples: Dict[str, int] = Kept()
         self._pushed_in: "weakref.WeakKeyDictionary[Connection, Key]" = weakref.WeakKeyDictionary()

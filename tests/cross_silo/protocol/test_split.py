@@ -23,7 +23,7 @@ def test_it_depends_on_names_and_sizes_alone():
 
 def test_as_text():
     found = split(SIZES, 12)
-    assert from_text(to_text(found), reversed(sorted(SIZES)), 12) == found
+    assert from_text(to_text(found), sorted(SIZES, reverse=True), 12) == found
 
 
 @pytest.mark.parametrize(("text", "count"), [("01", 2), ("0120", 2), ("01 0", 2), ("0ß10", 36), ("", 2)])
