@@ -20,7 +20,7 @@ from cross_silo.sedna.algorithms import require_runnable
 from cross_silo.sedna.deliverer import PLAN, RESULT, ROLE
 from cross_silo.sedna.job import Planned
 from cross_silo.sedna.plan import JobPlan
-from cross_silo.sedna.transfers import bring_dataset, bring_pre_trained, model_target
+from cross_silo.sedna.transfers import bring_pre_trained, model_target, prepare_dataset
 from cross_silo.sedna.writing import write_files
 
 
@@ -87,12 +87,7 @@ def _prepare(planned: Planned, say: Callable[[str], None]) -> None:
     if plan.aggregator.evaluation is not None:
         work.append((plan.aggregator.evaluation, access.evaluation))
     for dataset, key in work:
-        bring_dataset(dataset, key)
-        done = subprocess.run(dataset.command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            lines = done.stderr.strip().splitlines() or ["no output"]
-            raise UserError(f"Dataset/{dataset.name}: {lines[-1].replace('error: ', '', 1)}")
-        say(f"Dataset/{dataset.name}: {done.stdout.strip()}")
+        say(prepare_dataset(dataset, key))
 
 
 def _start(

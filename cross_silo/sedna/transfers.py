@@ -48,6 +48,20 @@ def bring_dataset(plan: DatasetPlan, credentials: Optional[Credentials] = None) 
         raise UserError(f"{shown(plan.url)}: a directory cannot be fetched so; expected s3://bucket/prefix or a .zip")
 
 
+def prepare_dataset(plan: DatasetPlan, credentials: Optional[Credentials] = None) -> str:
+    """Fetch a silo's images where need be, make its shard of them, and say what was done.
+
+    The conversion, which imports MindSpore, is a process of its own. Raises UserError as :func:`bring_dataset`, and
+    where the images cannot be converted.
+    """
+    bring_dataset(plan, credentials)
+    done = subprocess.run(plan.command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or ["no output"]
+        raise UserError(f"Dataset/{plan.name}: {lines[-1].replace('error: ', '', 1)}")
+    return f"Dataset/{plan.name}: {done.stdout.strip()}"
+
+
 def unpack(archive: Path, target: Path) -> None:
     """Unpack a .zip beside ``target`` and move it there. Raises UserError where it is none or leads elsewhere."""
     partial = target.with_name(f".{target.name}.partial")
@@ -100,6 +114,7 @@ def deliver(plan: AggregatorPlan, format: str = "", credentials: Optional[Creden
         return target
     converted = Path(plan.checkpoint_dir).parent / f"{plan.fl_name}{ending}"
     command = [sys.executable, str(ROOT / "tools" / "convert_checkpoint.py"), "--in", str(source)]
+    command += ["--config", plan.model_file]  # a .pth has the anchors, which stand there
     done = subprocess.run([*command, "--out", str(converted), "--json"], capture_output=True, text=True, check=False)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["no output"]
