@@ -16,6 +16,7 @@ from cross_silo.data.coco import write_json
 from cross_silo.errors import UserError, run_main
 from cross_silo.evaluation.folder import detect_in_folder, open_folder
 from cross_silo.evaluation.predict import fill_batch
+from cross_silo.mistnet.inference import as_trained
 from cross_silo.report.drawing import Box, draw
 
 RESULTS = "results.json"
@@ -43,7 +44,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         raise UserError(f"--out is {arguments.out}, the directory of the images; expected another one")
     model = load_model(arguments.config)
     weights, info = read_checkpoint(arguments.checkpoint)
-    detector = make_detector(model, len(info.classes) or None)
+    detector = as_trained(make_detector(model, len(info.classes) or None), info)
     names = class_names(info, model.config.num_classes)
     try:
         arguments.out.mkdir(parents=True, exist_ok=True)

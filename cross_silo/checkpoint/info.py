@@ -35,6 +35,8 @@ class CheckpointInfo:
     """Names of the object classes, by index."""
     kinds: Mapping[str, str] = field(default_factory=dict)
     """From a tensor's name to :data:`TRAINABLE` or :data:`STATISTIC`."""
+    mistnet: Mapping[str, Any] = field(default_factory=dict)
+    """Of a model that was trained from bits: ``cut``, where they are taken, and ``thresholds``, a number a channel."""
 
     def to_json(self) -> str:
         """Return the text that :meth:`from_json` reads."""
@@ -53,8 +55,10 @@ class CheckpointInfo:
         known = {item.name: content[item.name] for item in fields(cls) if item.name in content}
         known["classes"] = tuple(_checked("classes", known.get("classes", []), list))
         known["kinds"] = _checked("kinds", known.get("kinds", {}), dict)
+        if _checked("mistnet", known.setdefault("mistnet", {}), dict):
+            _check_bits(**known["mistnet"])
         for name, value in known.items():
-            if name not in ("classes", "kinds"):
+            if name not in ("classes", "kinds", "mistnet"):
                 _checked(name, value, int if name == "round" else str)
         if not all(isinstance(item, str) for item in known["classes"]):
             raise ValueError("classes: expected names")
@@ -67,6 +71,13 @@ def _checked(name: str, value: Any, expected: type) -> Any:
     if type(value) is not expected:
         raise ValueError(f"{name} is {value!r}, expected {expected.__name__}")
     return value
+
+
+def _check_bits(cut: Any = None, thresholds: Any = None, **_: Any) -> None:
+    if type(cut) not in (int, str):
+        raise ValueError(f"mistnet.cut is {cut!r}, expected a layer's number or name")
+    if not all(type(value) in (int, float) for value in _checked("mistnet.thresholds", thresholds, list)):
+        raise ValueError("mistnet.thresholds: expected numbers")
 
 
 def model_fingerprint(shapes: Mapping[str, Sequence[int]], kinds: Mapping[str, str]) -> str:

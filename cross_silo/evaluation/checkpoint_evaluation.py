@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import dataclass
-from typing import Callable
+from typing import Callable, Dict
 
 from cross_silo.checkpoint import CheckpointInfo, read_checkpoint
 from cross_silo.checkpoint.network import load_weights
@@ -13,6 +14,7 @@ from cross_silo.data.coco import CocoDataset
 from cross_silo.errors import UserError
 from cross_silo.evaluation import network_evaluation
 from cross_silo.evaluation.network_evaluation import NetworkEvaluation, PathLike, check_image_dir
+from cross_silo.mistnet.inference import as_trained
 
 
 @dataclass(frozen=True)
@@ -38,10 +40,12 @@ class CheckpointEvaluation:
         """
         check_image_dir(image_dir)
         self._dataset = dataset
-        detector = make_detector(model, len(dataset.categories))
-        self._network = detector.build_network()
-        self._evaluation = NetworkEvaluation(detector, self._network, model.config, dataset, image_dir)
+        self._detector = make_detector(model, len(dataset.categories))
+        self._network = self._detector.build_network()
+        self._config = model.config
+        self._image_dir = image_dir
         self._before_batch = before_batch
+        self._evaluations: Dict[str, NetworkEvaluation] = {}  # by what checkpoints say of bits at a cut
 
     def measure(self, path: PathLike) -> Measured:
         """Load a checkpoint and measure it.
@@ -58,5 +62,14 @@ class CheckpointEvaluation:
                 f"those of {self._dataset.path} {', '.join(names)}"
             )
         load_weights(self._network, weights, info, f"checkpoint {path}")
-        measured = self._evaluation.measure(self._before_batch)
+        measured = self._evaluation(info).measure(self._before_batch)
         return Measured(measured.evaluation, measured.detections, time.monotonic() - began, info)
+
+    def _evaluation(self, info: CheckpointInfo) -> NetworkEvaluation:
+        key = json.dumps(info.mistnet)
+        if key not in self._evaluations:
+            detector = as_trained(self._detector, info)
+            self._evaluations[key] = NetworkEvaluation(
+                detector, self._network, self._config, self._dataset, self._image_dir
+            )
+        return self._evaluations[key]

@@ -21,6 +21,7 @@ from cross_silo.errors import UserError
 from cross_silo.evaluation.predict import without_objects
 from cross_silo.export.agreement import compare
 from cross_silo.export.files import INPUT_NAME, require_packages, run, write
+from cross_silo.mistnet.inference import as_trained
 
 if TYPE_CHECKING:
     from cross_silo.detector import Detector
@@ -51,6 +52,7 @@ def export_checkpoint(
             f"{config}: detector {model.config.detector} has no export_cell; "
             "expected the members of cross_silo.export.Exportable"
         )
+    detector = as_trained(detector, info)
     image = network_input(image_path, detector)
     runtime.prepare()
     runtime.start(model.config.seed, model.config.device_target)

@@ -62,3 +62,15 @@ def test_fields_of_a_later_version_are_passed_over():
 def test_wrong_info_is_refused(text):
     with pytest.raises(ValueError):
         CheckpointInfo.from_json(text)
+
+
+def test_bits_at_a_cut():
+    info = CheckpointInfo(mistnet={"cut": 4, "thresholds": [0.0, 0.5]})
+    assert CheckpointInfo.from_json(info.to_json()) == info
+    assert CheckpointInfo.from_json("{}").mistnet == {}
+
+
+@pytest.mark.parametrize("said", [{"cut": 4}, {"cut": None, "thresholds": []}, {"cut": 4, "thresholds": ["x"]}, [4]])
+def test_bits_at_a_cut_that_cannot_be(said):
+    with pytest.raises(ValueError, match="mistnet"):
+        CheckpointInfo.from_json(json.dumps({"mistnet": said}))
