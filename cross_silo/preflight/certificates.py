@@ -38,14 +38,12 @@ def check_access(plan: Plan) -> List[Check]:
 
 
 def _silo(plan: Plan, silo: str) -> List[Check]:
-    auth = plan.config.auth
     try:
-        credentials(plan.config, silo)
+        certificate = credentials(plan.config, silo).certificate
     except UserError as error:
         return [Check(f"access of {silo}", ERROR, str(error))]
-    if auth.mode != "mtls":
+    if certificate is None:
         return [Check(f"access of {silo}", OK, "token" + (", over TLS" if plan.config.has_tls else ""))]
-    certificate = tls.check_own(auth.cert_file(silo), auth.key_file(silo), auth.ca_file, serves=False)
     return [_dates(f"certificate of {silo}", certificate)]
 
 

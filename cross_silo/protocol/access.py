@@ -179,10 +179,17 @@ OPEN = Access(FederatedConfig(), "", ROLES)
 class Credentials:
     """What one who asks shows: a certificate, a token, or nothing. It never appears in a text."""
 
-    def __init__(self, context: Optional[Reloading[ssl.SSLContext]] = None, token: str = "") -> None:
+    def __init__(
+        self,
+        context: Optional[Reloading[ssl.SSLContext]] = None,
+        token: str = "",
+        certificate: Optional[Mapping[str, Any]] = None,
+    ) -> None:
         """Made by :func:`credentials`."""
         self._context = context
         self._token = token
+        self.certificate = certificate
+        """As it was when it was read; None: none is shown."""
 
     def __repr__(self) -> str:
         return f"Credentials(tls={self._context is not None}, token={'...' if self._token else None})"
@@ -211,16 +218,22 @@ def credentials(config: FederatedConfig, name: str, role: str = SILO) -> Credent
     if auth.mode != "mtls":
         return Credentials(Reloading(lambda: tls.client_context(ca), (ca,)), token)
     cert, key = auth.cert_file(name), auth.key_file(name)
-    found = identity_of(cert, key, ca)
+    certificate = tls.check_own(cert, key, ca, serves=False)
+    found = _named_in(certificate, cert)
     if found != Identity(role, name):
         raise UserError(f"certificate {cert} is that of {found}, expected {role} {name}")
-    return Credentials(Reloading(lambda: tls.client_context(ca, cert, key), (ca, cert, key)))
+    context = Reloading(lambda: tls.client_context(ca, cert, key), (ca, cert, key))
+    return Credentials(context, certificate=certificate)
 
 
 def identity_of(cert: Path, key: Path, ca: Path) -> Identity:
     """Return whose certificate it is, refusing one that the services would refuse. Raises UserError."""
+    return _named_in(tls.check_own(cert, key, ca, serves=False), cert)
+
+
+def _named_in(certificate: Mapping[str, Any], cert: Path) -> Identity:
     try:
-        return peer_identity(tls.check_own(cert, key, ca, serves=False))
+        return peer_identity(certificate)
     except AccessError as error:
         raise UserError(f"{cert}: {error}") from None
 
