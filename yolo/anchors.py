@@ -7,7 +7,7 @@ from typing import Tuple
 import numpy as np
 
 from cross_silo.errors import UserError
-from yolo.settings import Settings
+from yolo.settings import STRIDES, Settings
 
 MOST_BOXES = 50_000
 """Boxes that anchors are fitted to; of more, that many are drawn."""
@@ -22,6 +22,11 @@ MUTATION_LIMITS = (0.3, 3.0)
 def anchor_table(settings: Settings) -> np.ndarray:
     """Return the anchors, float32 (levels, A, 2): width and height in input pixels."""
     return np.asarray(settings.anchors, np.float32).reshape(len(settings.anchors), -1, 2)
+
+
+def in_strides(anchors: np.ndarray) -> np.ndarray:
+    """Return anchors (levels, A, 2), float32, in strides from those in pixels."""
+    return anchors / np.asarray(STRIDES, np.float32).reshape(-1, 1, 1)
 
 
 def closeness(wh: np.ndarray, anchors: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import Tuple
 import numpy as np
 from mindspore import Tensor, nn, ops
 
-from yolo.anchors import anchor_table
+from yolo.anchors import anchor_table, in_strides
 from yolo.ciou import complete_iou
 from yolo.settings import STRIDES, Settings
 from yolo.targets import CANDIDATES, Targets
@@ -36,7 +36,7 @@ class YOLOLoss(nn.Cell):
         sizes = [(height // stride, width // stride) for stride in STRIDES]
         anchors = anchor_table(settings)
         self.targets = Targets(anchors, STRIDES, sizes, settings.anchor_t)
-        cells = anchors / np.asarray(STRIDES, np.float32).reshape(LEVELS, 1, 1)
+        cells = in_strides(anchors)
         self.anchor_width = Tensor(cells[:, :, 0, None, None].copy())  # (levels, A, 1, 1)
         self.anchor_height = Tensor(cells[:, :, 1, None, None].copy())
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import List, Mapping, Optional, Tuple
+from typing import Mapping, Optional
 
 import numpy as np
 
 from cross_silo.detection.names import BATCHES, BATCHES_REASON, NORM_FROM_OURS, NORM_TO_OURS, Renamed, rename
+from yolo.anchors import anchor_table, in_strides
 from yolo.settings import LAYERS, STRIDES, Settings
 
 WRAPPERS = re.compile(r"^(?:module\.|network\.|model\.(?=model\.))+")
@@ -71,7 +72,7 @@ class PublicYOLOv5:
         if self.settings is None:
             renamed.notes.append(f"{ANCHORS} is left out: the anchors stand in the model YAML, which is not given")
         else:
-            renamed.tensors[ANCHORS] = in_strides(self.settings.anchors)
+            renamed.tensors[ANCHORS] = in_strides(anchor_table(self.settings))
             renamed.notes.append(f"{ANCHORS} is made of the model YAML's anchors, in strides")
         return renamed
 
@@ -92,12 +93,6 @@ class PublicYOLOv5:
         if np.shape(pixels) == np.shape(ours) and np.allclose(pixels, ours, rtol=1e-3):
             return f"{ANCHORS} agrees with {whose} anchors"
         return f"{ANCHORS} differs from {whose} anchors; set in the model YAML  anchors: {pixels}"
-
-
-def in_strides(anchors: Tuple[Tuple[float, ...], ...]) -> np.ndarray:
-    """Return anchors float32 (levels, anchors, 2), width and height in strides, from those in pixels."""
-    levels: List[np.ndarray] = [np.asarray(level, np.float32).reshape(-1, 2) for level in anchors]
-    return np.stack([level / stride for level, stride in zip(levels, STRIDES)]).astype(np.float32)
 
 
 def _reason(name: str) -> str:

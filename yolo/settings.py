@@ -70,7 +70,7 @@ class Settings:
     scale: float = 0.5
     """Training images grow or shrink by up to this share."""
     shear: float = 0.0
-    """Training images shear by up to this angle, in degrees."""
+    """Training images shear by up to this angle, in degrees; below 45."""
     flipud: float = 0.0
     """Probability that a training image is turned upside down."""
     fliplr: float = 0.5
@@ -92,7 +92,7 @@ class Settings:
         between("freeze", self.freeze, 0, LAYERS)
         between("degrees", self.degrees, 0, 180)
         at_least("max_det", self.max_det, 1)
-        for key, below in (("scale", 1), ("label_smoothing", 1), ("shear", 90)):
+        for key, below in (("scale", 1), ("label_smoothing", 1), ("shear", 45)):
             if not 0 <= getattr(self, key) < below:
                 raise UserError(f"{key}: found {getattr(self, key)}; expected at least 0 and below {below}")
         if self.anchor_t <= 1:

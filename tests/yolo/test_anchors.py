@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cross_silo.errors import UserError
-from yolo.anchors import MOST_BOXES, anchor_table, best_possible_recall, fit_anchors, fitness
+from yolo.anchors import MOST_BOXES, anchor_table, best_possible_recall, fit_anchors, fitness, in_strides
 from yolo.settings import Settings
 
 SIZES = np.array([[8, 10], [20, 14], [30, 60], [70, 40], [90, 130], [160, 150], [200, 90], [250, 300], [330, 310]])
@@ -20,6 +20,13 @@ def test_anchors_of_the_settings():
     assert table.shape == (3, 3, 2) and table.dtype == np.float32
     assert table[0, 1].tolist() == [16, 30] and table[2, 2].tolist() == [373, 326]
     assert anchor_table(Settings(anchors=((1, 2), (3, 4), (5, 6)))).tolist() == [[[1, 2]], [[3, 4]], [[5, 6]]]
+
+
+def test_anchors_are_in_strides():
+    found = in_strides(anchor_table(Settings()))
+    assert found.shape == (3, 3, 2) and found.dtype == np.float32
+    np.testing.assert_array_equal(found[0], [[1.25, 1.625], [2, 3.75], [4.125, 2.875]])
+    np.testing.assert_array_equal(found[2][2], np.float32([373 / 32, 326 / 32]))
 
 
 @pytest.mark.parametrize("anchor_t", [1.3, 2.0, 4.0])

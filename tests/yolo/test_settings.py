@@ -2,7 +2,9 @@ from dataclasses import fields
 
 import pytest
 
+from cross_silo.detector import InputSize
 from cross_silo.errors import UserError
+from yolo import Detector
 from yolo.settings import Settings
 
 
@@ -34,7 +36,7 @@ from yolo.settings import Settings
         ({"degrees": 181}, "degrees"),
         ({"translate": 1.5}, "translate"),
         ({"scale": 1.0}, "scale"),
-        ({"shear": 90}, "shear"),
+        ({"shear": 45}, "shear"),
         ({"flipud": -1}, "flipud"),
         ({"fliplr": True}, "fliplr"),
         ({"hsv_h": 2}, "hsv_h"),
@@ -45,6 +47,11 @@ from yolo.settings import Settings
 def test_a_contradiction_names_its_key(values, key):
     with pytest.raises(UserError, match=f"^{key}: found .*expected "):
         Settings(**values)
+
+
+def test_the_largest_shear_is_one_that_images_can_have():
+    size = InputSize(3, 64, 64, 2, 2, 3)
+    assert Detector(Settings(shear=44.9), size).train_transforms()
 
 
 def test_yaml_values_take_the_keys_types():
