@@ -191,7 +191,9 @@ class _Source:
         for start in range(0, len(rows), at_once):
             wanted: List[int] = []
             for row in rows[start : start + at_once]:
-                wanted += (row, *other_rows(self.num_images, count, self.seed, epoch, row))
+                wanted.append(row)
+                if count:
+                    wanted += other_rows(self.num_images, count, self.seed, epoch, row)
             samples = self.reader.read(wanted)
             for image_id, sample in samples:
                 others = [other for _, other in islice(samples, count)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Sequence, Tuple
 
@@ -88,11 +89,8 @@ def detect_in_folder(
             entries = [{"label": e["category_id"], "bbox": e["bbox"], "score": e["score"]} for e in results]
             yield path, pixels, entries
 
-    batch: List[Tuple[Path, np.ndarray]] = []
-    for image in folder.read():
-        batch.append(image)
-        if len(batch) == batch_size:
-            yield from detect(batch)
-            batch = []
-    if batch:
+    images = folder.read()
+    batch = list(islice(images, batch_size))
+    while batch:
         yield from detect(batch)
+        batch = list(islice(images, batch_size))

@@ -7,7 +7,7 @@ from typing import Sequence
 import numpy as np
 
 from cross_silo.data.transforms.resize import GREY, Letterbox, Resizing
-from cross_silo.data.transforms.sample import MixTransform, Sample, clip_boxes, keep_boxes
+from cross_silo.data.transforms.sample import MixTransform, Sample, clip_boxes
 
 
 class Mosaic(Resizing, MixTransform):
@@ -45,6 +45,6 @@ class Mosaic(Resizing, MixTransform):
             each.boxes = each.boxes + np.array([left, top, left, top], np.float32)
         sample.labels = np.concatenate([each.labels for each in samples])
         sample.crowd = np.concatenate([each.crowd for each in samples])
-        boxes = np.concatenate([each.boxes for each in samples])
+        sample.boxes = np.concatenate([each.boxes for each in samples])
         sample.image = canvas
-        return clip_boxes(keep_boxes(sample, boxes, np.ones(len(boxes), bool)), *canvas.shape[:2])
+        return clip_boxes(sample, *canvas.shape[:2])
