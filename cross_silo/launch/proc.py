@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import time
 from typing import Dict, Iterable, List, Optional, Tuple
@@ -42,6 +43,16 @@ def environment(pid: int) -> Dict[str, str]:
 def pids() -> List[int]:
     """Return the pids of this machine's processes."""
     return [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
+
+
+def peak_memory(pid: int) -> float:
+    """Return the most MB (2**20 bytes) that a process had in memory so far; 0 where it is gone."""
+    try:
+        with open(f"/proc/{pid}/status", "rb") as status:
+            found = re.search(rb"VmHWM:\s+(\d+)", status.read())
+    except OSError:
+        return 0.0
+    return int(found[1]) / 1024 if found else 0.0  # a zombie has none
 
 
 def terminate(processes: Iterable[Identity]) -> None:

@@ -14,7 +14,6 @@ import os
 import random
 import re
 import secrets
-import socket
 import subprocess
 import sys
 import tempfile
@@ -33,6 +32,7 @@ from cross_silo.coordination.embedded import EmbeddedRedis
 from cross_silo.data.coco import Category
 from cross_silo.data.manifest import Manifest, write_manifest
 from cross_silo.errors import UserError, run_main
+from cross_silo.launch.free_ports import free_ports
 
 HOST = "127.0.0.1"
 WORKER = str(Path(__file__).with_name("chaos_worker.py"))
@@ -56,13 +56,6 @@ def parse(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     return args
 
 
-def free_port() -> int:
-    """Return a port that nothing listens at."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return probe.getsockname()[1]
-
-
 class ChaosJob:
     """A job in a directory of its own, whose processes may be killed and started again."""
 
@@ -70,9 +63,10 @@ class ChaosJob:
         self.directory, self.run_dir, self.checkpoints = directory, directory / "run", directory / "ckpt"
         self.name = f"chaos_{secrets.token_hex(3)}"
         self.silos = [f"silo_{index}" for index in range(args.silos)]
-        self.redis = EmbeddedRedis(HOST, free_port())
+        redis, http = free_ports(2)
+        self.redis = EmbeddedRedis(HOST, redis)
         self.redis.ensure("chaos")
-        self.server_address = f"{HOST}:{free_port()}"
+        self.server_address = f"{HOST}:{http}"
         windows = {"start_fl_job_time_window": 5000, "update_model_time_window": 2000}
         settings = {
             "fl_name": self.name,

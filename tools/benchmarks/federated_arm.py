@@ -21,6 +21,7 @@ from cross_silo.config.model import load_model
 from cross_silo.data.manifest import read_manifest
 from cross_silo.errors import UserError
 from cross_silo.launch.free_ports import free_ports
+from cross_silo.launch.proc import peak_memory
 from cross_silo.launch.record import read_json, write_json
 from cross_silo.launch.role import running_roles
 from cross_silo.report.loss_log import read_loss_log
@@ -186,16 +187,6 @@ def watch(run_dir: Path) -> Dict[str, float]:
     return peaks
 
 
-def peak_memory(pid: int) -> float:
-    """Return the most MB that a process had; 0 where it is gone."""
-    try:
-        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-    except OSError:
-        return 0.0
-    found = re.search(r"VmHWM:\s+(\d+)", status)
-    return int(found[1]) / 1024 if found else 0.0
-
-
 def result(
     args: argparse.Namespace, arm: Arm, data: Path, run_dir: Path, memory: Mapping[str, float]
 ) -> Dict[str, Any]:
@@ -246,23 +237,20 @@ def versions() -> Dict[str, str]:
 
 def probe(args: argparse.Namespace, arm: Arm) -> float:
     """Return the seconds of a training step, taken in a process of its own."""
-    data = prepare_data(args, arm) / f"mindrecord_{arm.silos[0]}"
+    silo = arm.silos[0]
+    data = prepare_data(args, arm) / f"mindrecord_{silo}"
     code = (
-        "import sys, time; from pathlib import Path; from cross_silo import runtime\n"
-        "from cross_silo.config.model import load_model, make_detector\n"
+        "import argparse, sys, time; from pathlib import Path\n"
+        "from cross_silo.config.model import load_model\n"
         "from cross_silo.data.manifest import read_manifest\n"
-        "model, data = load_model(sys.argv[1]), Path(sys.argv[2])\n"
-        "config, detector = model.config, make_detector(model, read_manifest(data).num_classes)\n"
-        "runtime.prepare(); runtime.start(config.seed, config.device_target)\n"
-        "from cross_silo.data.loader import TrainingLoader\n"
-        "from cross_silo.training.mindspore_trainer import MindSporeTrainer\n"
-        "transforms = detector.train_transforms()\n"
-        "loader = TrainingLoader(data, transforms, config.batch_size, config.num_gts, seed=config.seed)\n"
-        "trainer, times = MindSporeTrainer(detector, detector.build_network(), loader, config, 0), []\n"
+        "from cross_silo.training.worker import build_trainer\n"
+        "model, data, times = load_model(sys.argv[1]), Path(sys.argv[2]), []\n"
+        "worker = argparse.Namespace(dataset_dir=data, silo=sys.argv[3])\n"
+        "trainer, _ = build_trainer(model, read_manifest(data), worker, None)\n"
         f"trainer.train({PROBE_STEPS}, lambda record: times.append(time.monotonic()))\n"
         "print((times[-1] - times[0]) / (len(times) - 1))\n"
     )
-    arguments = [sys.executable, "-c", code, args.config, str(data)]
+    arguments = [sys.executable, "-c", code, args.config, str(data), f"silo_{silo}"]
     done = subprocess.run(arguments, capture_output=True, text=True, check=False, env=environment())
     if done.returncode:
         raise UserError(f"--config {args.config}: no step could be taken: {(done.stderr.splitlines() or ['?'])[-1]}")

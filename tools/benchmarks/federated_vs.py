@@ -105,15 +105,14 @@ def expected_seconds(args: argparse.Namespace, arms: Sequence[Arm], done: Mappin
 # results
 
 
-def read_results(args: argparse.Namespace) -> Dict[str, Any]:
+def read_results(path: Path, settings: Mapping[str, Any]) -> Dict[str, Any]:
     """Return the results that stand in --out. Raises UserError where they are of other settings."""
-    settings = settings_of(args)
-    if not args.out.exists():
+    if not path.exists():
         return {"settings": settings, "arms": {}}
-    results = read_json(args.out)
+    results = read_json(path)
     if results is None or not isinstance(results.get("arms"), dict):
-        raise UserError(f"--out {args.out}: has no results; expected those of an earlier call, or no such file")
-    check_settings(results.get("settings", {}), settings, "--out", args.out)
+        raise UserError(f"--out {path}: has no results; expected those of an earlier call, or no such file")
+    check_settings(results.get("settings", {}), settings, "--out", path)
     return results
 
 
@@ -180,17 +179,18 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run the command."""
     args = parse(argv)
     arms = make_arms(args.arms, args.seeds, args.num_silos)
-    results = read_results(args)
+    settings = settings_of(args)
+    results = read_results(args.out, settings)
     missing = [arm for arm in arms if arm.key not in results["arms"]]
     if missing:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # the arm's job ends with it
-        claim(args.work_dir, results["settings"])
+        claim(args.work_dir, settings)
         minutes = expected_seconds(args, missing, results["arms"]) / 60
         names = ", ".join(arm.key for arm in missing)
         print(f"{names}: about {minutes:.0f} minutes, the machine as busy as now", file=sys.stderr, flush=True)
     for arm in missing:
         done = run_arm(args, arm)
-        results = read_results(args)  # another call may have added to it
+        results = read_results(args.out, settings)  # another call may have added to it
         results["arms"][arm.key] = done
         args.out.parent.mkdir(parents=True, exist_ok=True)
         coco.write_json(str(args.out), results, indent=1)

@@ -8,10 +8,8 @@ import http.client
 import json
 import multiprocessing
 import os
-import re
 import secrets
 import signal
-import socket
 import socketserver
 import statistics
 import subprocess
@@ -32,6 +30,8 @@ from cross_silo.config.auth import SERVER
 from cross_silo.config.federated import load_federated
 from cross_silo.coordination.embedded import EmbeddedRedis
 from cross_silo.errors import UserError, run_main
+from cross_silo.launch.free_ports import free_ports
+from cross_silo.launch.proc import peak_memory
 from cross_silo.launch.ready import read_ready
 from cross_silo.protocol.access import credentials
 from cross_silo.protocol.client import AggregationClient
@@ -67,23 +67,16 @@ def model_shapes(params: int) -> Dict[str, Tuple[int, ...]]:
     return {f"layer_{i}.weight": (size,) for i, size in enumerate(sizes)}
 
 
-def memory(pid: int) -> Tuple[float, float]:
-    """Return resident and peak MB of a process."""
-    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-    return tuple(int(re.search(rf"{name}:\s+(\d+)", status)[1]) / 1024 for name in ("VmRSS", "VmHWM"))  # type: ignore
+def resident_memory(pid: int) -> float:
+    """Return the MB that a process has in memory."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def cpu_seconds(pid: int) -> float:
     """Return the processor time that a process has used."""
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def free_address() -> str:
-    """Return an address of this host that nothing listens at."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return f"{HOST}:{probe.getsockname()[1]}"
 
 
 # the floor
@@ -196,31 +189,46 @@ def measure_floor(args: argparse.Namespace) -> List[float]:
 # ours
 
 
-def our_worker(index: int, params: int, rounds: int, address: str, yaml: Path, results: Any, barrier: Any) -> None:
-    """Take part in ``rounds`` rounds as a worker does; put seconds, memory and bytes."""
-    shapes = model_shapes(params)
-    rng = np.random.default_rng(index)
-    weights = {name: rng.standard_normal(shape, np.float32) for name, shape in shapes.items()}
-    own = memory(os.getpid())[1]
-    silo = f"silo_{index}"
-    shown = credentials(load_federated(yaml), silo)
-    client = AggregationClient(address, silo, secrets.token_hex(4), f"{HOST}:{os.getpid()}", shown=shown)
-    client.acquire_lease(SAMPLES, client.job().fingerprint)
-    barrier.wait()
-    seconds, cpu = [], time.process_time()
+def take_part(client: AggregationClient, weights: Dict[str, np.ndarray], rounds: int, adopt: bool) -> List[float]:
+    """Push ``weights`` and receive the model, again and again; return the seconds of each round.
+
+    Args:
+        adopt: the model takes the place of ``weights``; otherwise the same are pushed again.
+
+    Raises:
+        RuntimeError: an update was refused, or a round brought no model.
+    """
+    seconds = []
     for _ in range(rounds):
         began = time.perf_counter()
-        ticket = client.start_round(SAMPLES)
+        ticket = client.start_round(SAMPLES, wait=60)
         pushed = client.push(ticket, weights, SAMPLES, 1.0, {})
         if not pushed.accepted:
             raise RuntimeError(f"update refused: {pushed.reason}")
         reply = client.get_model(ticket.iteration, wait=60)
         if reply.weights is None:
             raise RuntimeError(f"no model: {reply.reason}")
-        for name, array in weights.items():
-            np.copyto(array, reply.weights[name])
+        if adopt:
+            for name, array in weights.items():
+                np.copyto(array, reply.weights[name])
         seconds.append(time.perf_counter() - began)
-    peak, cpu = memory(os.getpid())[1], time.process_time() - cpu
+    return seconds
+
+
+def our_worker(index: int, params: int, rounds: int, address: str, yaml: Path, results: Any, barrier: Any) -> None:
+    """Take part in ``rounds`` rounds as a worker does; put seconds, memory and bytes."""
+    shapes = model_shapes(params)
+    rng = np.random.default_rng(index)
+    weights = {name: rng.standard_normal(shape, np.float32) for name, shape in shapes.items()}
+    own = peak_memory(os.getpid())
+    silo = f"silo_{index}"
+    shown = credentials(load_federated(yaml), silo)
+    client = AggregationClient(address, silo, secrets.token_hex(4), f"{HOST}:{os.getpid()}", shown=shown)
+    client.acquire_lease(SAMPLES, client.job().fingerprint)
+    barrier.wait()
+    cpu = time.process_time()
+    seconds = take_part(client, weights, rounds, adopt=True)
+    peak, cpu = peak_memory(os.getpid()), time.process_time() - cpu
     client.release()
     told = {"own": own, "peak": peak, "up": client.bytes_up, "down": client.bytes_down, "cpu": cpu}
     results.put((index, seconds, told))
@@ -281,7 +289,7 @@ class OurServer:
         )
         if auth == "mtls":
             make_certificates(checkpoints / "auth", silos)
-        self.address = free_address()
+        self.address = f"{HOST}:{free_ports(1)[0]}"
         command = [sys.executable, "-m", "cross_silo.aggregation.server", "--yaml_config", str(self.yaml)]
         command += ["--http_server_address", self.address, "--tcp_server_ip", HOST]
         command += ["--checkpoint_dir", str(checkpoints), "--run_dir", str(checkpoints)]
@@ -293,7 +301,7 @@ class OurServer:
             if self.process.poll() is not None or time.monotonic() > deadline:
                 raise UserError(f"the server did not start: {self.log.read_text().strip()[-500:]}")
             time.sleep(0.05)
-        self.resident = memory(self.process.pid)[0]
+        self.resident = resident_memory(self.process.pid)
 
     def stop(self) -> None:
         """End the process."""
@@ -315,7 +323,7 @@ def measure_ours(args: argparse.Namespace, directory: Path, redis: str) -> Dict[
         cpu = cpu_seconds(server.process.pid)
         seconds, told = run_workers(args, our_worker, asked)
         cpu = cpu_seconds(server.process.pid) - cpu + sum(item["cpu"] for item in told)
-        server_peak = memory(server.process.pid)[1]
+        server_peak = peak_memory(server.process.pid)
     finally:
         server.stop()
     model = 4 * args.params / 2**20
@@ -336,7 +344,7 @@ def measure_ours(args: argparse.Namespace, directory: Path, redis: str) -> Dict[
 def measure(args: argparse.Namespace) -> Dict[str, Any]:
     """Measure the floor, ours, and the floor again, so that what else the machine does meets both."""
     with tempfile.TemporaryDirectory(dir=args.work_dir) as directory:
-        redis = EmbeddedRedis(HOST, int(free_address().rpartition(":")[2]))
+        redis = EmbeddedRedis(HOST, free_ports(1)[0])
         redis.ensure("benchmark")
         try:
             floor = measure_floor(args)

@@ -18,12 +18,14 @@ from typing import Any, Dict, List, Optional, Sequence
 import numpy as np
 from rich.console import Console
 from rich.table import Table
-from round import HOST, SAMPLES, OurServer, cpu_seconds, free_address, memory, model_shapes
+from round import HOST, SAMPLES, OurServer, cpu_seconds, model_shapes, take_part
 
 from cross_silo.config.aggregation import CLIPPED_MEAN, MEDIAN, RULES, TRIMMED_MEAN
 from cross_silo.config.federated import Round
 from cross_silo.coordination.embedded import EmbeddedRedis
 from cross_silo.errors import UserError, run_main
+from cross_silo.launch.free_ports import free_ports
+from cross_silo.launch.proc import peak_memory
 from cross_silo.protocol.client import AggregationClient
 
 WARM_UP = 2
@@ -82,16 +84,7 @@ class Worker(threading.Thread):
         try:
             self._client.acquire_lease(SAMPLES, self._client.job().fingerprint)
             self._begin.wait(SECONDS)
-            for _ in range(self._rounds):
-                began = time.perf_counter()
-                ticket = self._client.start_round(SAMPLES, wait=60)
-                pushed = self._client.push(ticket, self._weights, SAMPLES, 1.0, {})
-                if not pushed.accepted:
-                    raise RuntimeError(f"update refused: {pushed.reason}")
-                reply = self._client.get_model(ticket.iteration, wait=60)
-                if reply.weights is None:
-                    raise RuntimeError(f"no model: {reply.reason}")
-                self.seconds.append(time.perf_counter() - began)
+            self.seconds = take_part(self._client, self._weights, self._rounds, adopt=False)
         except Exception as error:
             self.error = error
             self._begin.abort()
@@ -125,10 +118,10 @@ def measure(args: argparse.Namespace, count: int, directory: Path, redis: str, o
         deadline = time.monotonic() + SECONDS
         for worker in workers:
             worker.join(timeout=max(deadline - time.monotonic(), 0))
-        failed = [str(worker.error or "it did not end in time") for worker in workers if len(worker.seconds) < rounds]
+        failed = [str(worker.error or "it did not end in time") for worker in workers if not worker.seconds]
         if failed:
             raise UserError(f"{len(failed)} of {count} workers failed: {failed[0]}; {server.log.read_text()[-500:]}")
-        peak, cpu = memory(server.process.pid)[1], cpu_seconds(server.process.pid) - cpu
+        peak, cpu = peak_memory(server.process.pid), cpu_seconds(server.process.pid) - cpu
     finally:
         server.stop()
     slowest = [max(times) for times in zip(*(worker.seconds for worker in workers))][WARM_UP:]
@@ -177,7 +170,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run the command: 1 where the server took more memory than it may."""
     args = parse(argv)
     with tempfile.TemporaryDirectory(dir=args.work_dir) as directory:
-        redis = EmbeddedRedis(HOST, int(free_address().rpartition(":")[2]))
+        redis = EmbeddedRedis(HOST, free_ports(1)[0])
         redis.ensure("benchmark")
         try:
             address = f"{HOST}:{redis.port}"

@@ -6,8 +6,8 @@ import argparse
 import dataclasses
 import json
 import multiprocessing
+import os
 import queue
-import re
 import statistics
 import time
 from pathlib import Path
@@ -21,6 +21,7 @@ from rich.table import Table
 import cross_silo.runtime
 from cross_silo.config.model import Model, load_model, make_detector
 from cross_silo.errors import UserError, run_main
+from cross_silo.launch.proc import peak_memory
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "faster_rcnn_r50_fpn.yaml"
 CLASSES = 80
@@ -99,12 +100,11 @@ def measure_step(step: Callable[[], Any], parameters: int, steps: int) -> Dict[s
     cpu = time.process_time()
     seconds = timed(step, steps)
     cpu = time.process_time() - cpu
-    status = Path("/proc/self/status").read_text(encoding="ascii")
     return {
         "compile_seconds": first - min(seconds),
         "seconds": statistics.median(seconds),
         "cpu_seconds": cpu / steps,
-        "peak_mb": int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1024,  # type: ignore[index]
+        "peak_mb": peak_memory(os.getpid()),
         "parameters": parameters,
     }
 

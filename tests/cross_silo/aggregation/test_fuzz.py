@@ -2,15 +2,14 @@
 
 import contextlib
 import json
-import re
 import socket
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cross_silo.aggregation.job_routes import JobRoutes
 from cross_silo.coordination import JobStore, connect
+from cross_silo.launch.proc import peak_memory
 from cross_silo.protocol.client import AggregationClient
 from cross_silo.protocol.messages import encode
 from cross_silo.protocol.retry import RetryPolicy
@@ -39,11 +38,6 @@ def client(job, silo):
     made = AggregationClient(job.address, silo, f"w_{silo}", "host:1", policy, wait_for_server=5)
     made.acquire_lease(SAMPLES, made.job().fingerprint)
     return made
-
-
-def memory_mb(job):
-    status = Path(f"/proc/{job.process.pid}/status").read_text(encoding="ascii")
-    return int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1024
 
 
 def targets(fingerprint):
@@ -104,10 +98,10 @@ def test_random_requests(job, count):
     sound = targets(north.job().fingerprint)
     fuzz = Fuzz(job.address, count, workers=("w_north", "", "stranger"))
     fuzz.run(sound, 2 * len(sound))
-    before = memory_mb(job)
+    before = peak_memory(job.process.pid)
     faults = fuzz.run(sound, count)
     assert not faults, f"{faults[0].request[:300]!r}\n{job.log('server.log').partition('Traceback')[2][:4000]}"
-    assert memory_mb(job) - before < BOUND_MB
+    assert peak_memory(job.process.pid) - before < BOUND_MB
     assert job.process.poll() is None
     answered = {path for path, status in fuzz.sent if status == 200}
     assert answered == {target.path for target in sound}, "a path that was never reached"
@@ -118,7 +112,7 @@ def test_random_requests(job, count):
 def test_stalled_and_truncated_uploads(job):
     """They hold every buffer; all other requests are answered meanwhile, and uploads as soon as they are gone."""
     north = client(job, "north")
-    before = memory_mb(job)
+    before = peak_memory(job.process.pid)
     update = next(target for target in targets("f") if target.path == "/updateModel").body
     host, port = job.address.split(":")
     peers = []
@@ -133,12 +127,12 @@ def test_stalled_and_truncated_uploads(job):
         assert north.job().iteration == 1
     for peer in peers:
         peer.close()
-    assert memory_mb(job) - before < BOUND_MB
+    assert peak_memory(job.process.pid) - before < BOUND_MB
     assert_good_round(job)
 
 
 def test_500_idle_connections(job):
-    before = memory_mb(job)
+    before = peak_memory(job.process.pid)
     host, port = job.address.split(":")
     with contextlib.ExitStack() as stack:
         for i in range(500):
@@ -146,4 +140,4 @@ def test_500_idle_connections(job):
             with contextlib.suppress(ConnectionError):  # the oldest ones make room
                 peer.sendall(b"POST /updateModel HTTP/1.1\r\n"[: i % 29])
         assert_good_round(job)
-    assert memory_mb(job) - before < BOUND_MB
+    assert peak_memory(job.process.pid) - before < BOUND_MB
