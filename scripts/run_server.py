@@ -1,4 +1,4 @@
-"""Start a job's server, and its evaluator where the federated YAML configures an evaluation."""
+"""Start a job's server, its evaluator where the federated YAML configures one, with MistNet what trains on features."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import List, Optional
 
 from cross_silo.config import timeouts
 from cross_silo.config.federated import load_federated
+from cross_silo.config.mistnet import require_algorithm
 from cross_silo.engines import ServerPlan, find_engine
 from cross_silo.errors import run_main
 from cross_silo.launch.arguments import make_job, make_parser, positive
@@ -26,6 +27,7 @@ def parse(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("--checkpoint_dir", required=True, type=Path, help="the global model's checkpoints")
     parser.add_argument("--local_server_num", type=positive, default=1, help="servers on this machine")
     parser.add_argument("--http_server_address", default="127.0.0.1:6668", help="host:port for the workers")
+    parser.add_argument("--algorithm", default="", help="must be the YAML's algorithm, if given")
     parser.add_argument("--engine", help="must be the YAML's engine, if given")
     return parser.parse_args(argv)
 
@@ -34,6 +36,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     """Run the command."""
     arguments = parse(argv)
     config = load_federated(arguments.yaml_config, arguments.auth_dir)
+    require_algorithm(arguments.algorithm, config.algorithm, arguments.yaml_config)
     engine = find_engine(config, arguments.yaml_config, arguments.engine)
     job = make_job(config, arguments)
     plan = ServerPlan(

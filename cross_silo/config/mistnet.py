@@ -46,6 +46,10 @@ class MistNet:
     """Passes of the server over all features; they stand in the place of fl_iteration_num."""
     batch_size: int = 0
     """Images a step of the server's training; 0 leaves it to the model YAML."""
+    flip: float = 0.5
+    """Probability that a step mirrors an image's features, and its boxes."""
+    crop: float = 0.1
+    """Share of height and width by which a step shifts features, and boxes, each way at most; 0: none."""
     min_silos: int = 0
     """Silos whose features are enough when deadline has passed; 0: all."""
     deadline: float = 3600.0
@@ -74,6 +78,8 @@ class MistNet:
         )
         require(bool(self.calibration_images) or not calibrated, "thresholds is calibrated without calibration_images")
         require(0 <= self.box_jitter < 0.5, f"box_jitter is {self.box_jitter}, expected 0 to below 0.5")
+        require(0 <= self.flip <= 1, f"flip is {self.flip}, expected 0 to 1")
+        require(0 <= self.crop <= 0.5, f"crop is {self.crop}, expected 0 to 0.5")
         require(1 <= self.epochs < 2**31, f"epochs is {self.epochs}, expected 1 to 2^31-1")
         for key in ("batch_size", "min_silos"):
             require(getattr(self, key) >= 0, f"{key} is {getattr(self, key)}, expected 0 or more")

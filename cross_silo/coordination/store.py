@@ -17,7 +17,7 @@ from cross_silo.coordination import scripts
 PREFIX = "cross_silo"
 ENDED = ("finished", "failed", "stopped")
 """States that a job does not leave."""
-ROLES = ("scheduler", "server", "evaluator")
+ROLES = ("scheduler", "server", "evaluator", "feature_trainer")
 """Roles of members."""
 COMMANDS = ("enable", "disable", "new_instance", "stop", "finish")
 JOB_KEYS = ("job", "requests", "rounds", "evaluations", "silo_evaluations", "seen")

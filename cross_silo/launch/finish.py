@@ -109,7 +109,7 @@ def _end_job(
     store = _store(replace(settings, address=address), fl_name, say)
     asked = _ask_server(store) if store is not None else False
     if asked:
-        cloud = ("scheduler", "server", "evaluator")  # these leave by themselves once the server has stopped the job
+        cloud = ROLES  # these leave by themselves once the server has stopped the job
         proc.terminate(leader for role in roles if not role.name.startswith(cloud) for leader in role.leaders)
         proc.wait_gone([identity for role in roles for identity in role.processes], SERVER_SECONDS)
     killed = end_roles(roles, POLITE_SECONDS - SERVER_SECONDS if asked else POLITE_SECONDS)

@@ -66,6 +66,8 @@ class Orders:
     """Directory with a directory for each silo, once training may begin."""
     silos: Dict[str, str] = field(default_factory=dict)
     """From a silo to its directory's name."""
+    bits: Dict[str, Any] = field(default_factory=dict)
+    """What the checkpoints say of the bits at the cut."""
 
     def write(self, run_dir: Path) -> None:
         """Tell it."""

@@ -20,7 +20,7 @@ METRICS = ("AP", "AP50", "AP75")
 """What is kept of each round's model; all that a silo tells of its own validation set."""
 _WHOLE = ("fl_iteration_num", "good_rounds", "iteration", "attempt", "model_bytes")
 _NUMBERS = {**dict.fromkeys(_WHOLE, int), "started": float}
-_JSON = ("settings", "versions", "stop", "best", "refused_updates")
+_JSON = ("settings", "versions", "stop", "best", "refused_updates", "features")
 
 
 def write_summary(run_dir: Path, store: "JobStore") -> None:
