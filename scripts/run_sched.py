@@ -28,9 +28,9 @@ def main(argv: Optional[List[str]] = None) -> int:
     config = load_federated(arguments.yaml_config, arguments.auth_dir)
     job = make_job(config, arguments)
     plan = SchedulerPlan(arguments.yaml_config, arguments.scheduler_manage_address, job.run_dir)
-    role = find_engine(config, arguments.yaml_config).scheduler_role(plan, config)
+    roles = find_engine(config, arguments.yaml_config).scheduler_roles(plan, config)
     check_launch(Plan("scheduler", config, plan.address, job.run_dir))
-    return start_roles(job, [role], arguments.foreground)
+    return start_roles(job, roles, arguments.foreground, one_by_one=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Keys of the mindspore-federated engine's YAML that the native engine has no use for.
+"""Keys of the mindspore-federated engine's YAML that no engine here has a use for, its own neither.
 
 A tutorial's YAML must load as it is, and none of its keys may promise what does not happen: a key that would change
 the training is refused unless it is at its "off" value, the rest is taken out and named.
@@ -39,13 +39,14 @@ def take_out(values: Mapping[str, Any], where: str) -> Tuple[Dict[str, Any], Lis
     """Return ``values`` without the engine's own keys, and the dotted names of those that are not read.
 
     Raises:
-        UserError: such a key asks for something that the native engine does not do.
+        UserError: such a key asks for something that is not done.
     """
+    engine = values.get("engine", "native")
     rest: Dict[str, Any] = {}
     not_read: List[str] = []
     if values.get("enable_ssl") is True and values.get("ssl"):
         key = next(iter(values["ssl"]))
-        raise UserError(f"{where}: ssl.{key} is not read by engine native; its certificates are those in auth.dir")
+        raise UserError(f"{where}: ssl.{key} is not read by engine {engine}; its certificates are those in auth.dir")
     for section, content in values.items():
         if not isinstance(content, dict):
             rest[section] = content
@@ -54,7 +55,7 @@ def take_out(values: Mapping[str, Any], where: str) -> Tuple[Dict[str, Any], Lis
         for key, value in content.items():
             name = f"{section}.{key}"
             if name in OFF and value not in OFF[name]:
-                raise UserError(f"{where}: {name} is {value!r}, expected {OFF[name][0]!r} with engine native")
+                raise UserError(f"{where}: {name} is {value!r}, expected {OFF[name][0]!r} with engine {engine}")
             if name in NOT_READ:
                 not_read.append(name)
             elif name not in OFF and section not in SWITCHED_OFF:

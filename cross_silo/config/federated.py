@@ -20,7 +20,7 @@ from cross_silo.config.stop_reach import check_reachable, surely_met_in
 from cross_silo.config.transmitter import Transmitter
 from cross_silo.errors import UserError
 
-ENGINES = ("native",)
+ENGINES = ("native", "mindspore_federated")
 WHEEL_WORKER = "wheel_worker"
 AUTH_DIR = "CROSS_SILO_AUTH_DIR"
 """Environment variable in place of auth.dir; a silo's directory is where that silo keeps it."""
@@ -305,7 +305,7 @@ def load_federated(path: Union[str, os.PathLike], auth_dir: str = "") -> Federat
     """
     values, not_read = take_out(read_yaml(path), str(path))
     if not_read:
-        print(f"note: {path}: the native engine does not read {', '.join(not_read)}", file=sys.stderr)
+        print(f"note: {path}: nothing reads {', '.join(not_read)} with its engine", file=sys.stderr)
     config = build(FederatedConfig, values, str(path))
     chosen = auth_dir or os.environ.get(AUTH_DIR, "")
     return replace(config, auth=replace(config.auth, dir=chosen)) if chosen else config

@@ -5,11 +5,14 @@ from __future__ import annotations
 import importlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import List, Optional, Protocol
+from typing import TYPE_CHECKING, List, Optional, Protocol, Type
 
 from cross_silo.config.federated import FederatedConfig
 from cross_silo.errors import UserError
 from cross_silo.launch.role import Role
+
+if TYPE_CHECKING:
+    from cross_silo.protocol.client import AggregationClient
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class ServerPlan:
     checkpoint_dir: Path
     run_dir: Path
     count: int = 1
+    """Servers on this machine."""
     config: Optional[str] = None
     """Model YAML: makes the initial model where there is none, and evaluates."""
     pre_trained: str = ""
@@ -41,8 +45,11 @@ class ServerPlan:
 class Engine(Protocol):
     """What an engine's package offers."""
 
-    def scheduler_role(self, plan: SchedulerPlan, config: FederatedConfig) -> Role:
-        """Return the scheduler, checked. Raises UserError."""
+    client_class: "Type[AggregationClient]"
+    """What its workers speak with."""
+
+    def scheduler_roles(self, plan: SchedulerPlan, config: FederatedConfig) -> List[Role]:
+        """Return the scheduler and what belongs to it, checked. Raises UserError."""
 
     def server_roles(self, plan: ServerPlan, config: FederatedConfig) -> List[Role]:
         """Return the servers and what belongs to them, in the order in which they start, checked. Raises UserError."""

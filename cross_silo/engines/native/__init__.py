@@ -14,18 +14,29 @@ from cross_silo.errors import UserError
 from cross_silo.launch.arguments import check_address, check_file
 from cross_silo.launch.role import Role
 from cross_silo.protocol.access import Access
+from cross_silo.protocol.client import AggregationClient
 
-__all__ = ["scheduler_role", "server_roles"]
+__all__ = [
+    "check_checkpoint_dir",
+    "check_model",
+    "client_class",
+    "evaluates",
+    "evaluator_role",
+    "scheduler_roles",
+    "server_roles",
+]
+
+client_class = AggregationClient
 
 
-def scheduler_role(plan: SchedulerPlan, config: FederatedConfig) -> Role:
+def scheduler_roles(plan: SchedulerPlan, config: FederatedConfig) -> List[Role]:
     """Return the scheduler. Raises UserError for an address that other machines reach."""
     flag = "--scheduler_manage_address"
     check_address(plan.address, flag, config)
     Access(config, SCHEDULER, ())
     command = [sys.executable, "-m", "cross_silo.engines.native.scheduler"]
     command += ["--yaml_config", plan.yaml_config, flag, plan.address, "--run_dir", str(plan.run_dir)]
-    return Role("scheduler", command, plan.address, listen_flag=flag, ready_seconds=30.0)
+    return [Role("scheduler", command, plan.address, listen_flag=flag, ready_seconds=30.0)]
 
 
 def server_roles(plan: ServerPlan, config: FederatedConfig) -> List[Role]:
@@ -35,21 +46,27 @@ def server_roles(plan: ServerPlan, config: FederatedConfig) -> List[Role]:
     check_address(plan.http_server_address, "--http_server_address", config)
     require_protected(plan.tcp_server_ip, "--tcp_server_ip", config)
     Access(config, SERVER, ())
-    _check_model(plan)
-    evaluates = _check_evaluation(plan, config)
+    check_model(plan)
+    is_measured = evaluates(plan, config)
+    check_checkpoint_dir(plan)
+    roles = [_server(plan)]
+    if is_measured:
+        roles.append(evaluator_role(plan))
+    return roles
+
+
+def check_checkpoint_dir(plan: ServerPlan) -> None:
+    """Make the directory of the checkpoints. Raises UserError where that, or writing there, is not possible."""
     try:
         plan.checkpoint_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--checkpoint_dir is {plan.checkpoint_dir}: {error.strerror}") from None
     if not os.access(plan.checkpoint_dir, os.W_OK):
         raise UserError(f"--checkpoint_dir is {plan.checkpoint_dir}: this user cannot write there")
-    roles = [_server(plan)]
-    if evaluates:
-        roles.append(_evaluator(plan))
-    return roles
 
 
-def _check_model(plan: ServerPlan) -> None:
+def check_model(plan: ServerPlan) -> None:
+    """Refuse a model YAML or a pre-trained checkpoint that cannot be. Raises UserError."""
     if plan.config is None:
         if plan.pre_trained:
             raise UserError("--pre_trained is given without --config; expected the model YAML that it is for")
@@ -61,7 +78,8 @@ def _check_model(plan: ServerPlan) -> None:
         check_file(plan.pre_trained, "--pre_trained")
 
 
-def _check_evaluation(plan: ServerPlan, config: FederatedConfig) -> bool:
+def evaluates(plan: ServerPlan, config: FederatedConfig) -> bool:
+    """Tell whether the job evaluates its models. Raises UserError where it is to and cannot."""
     evaluation = config.evaluation
     if not evaluation.annotations:
         return False
@@ -88,7 +106,8 @@ def _server(plan: ServerPlan) -> Role:
     return Role("server_0", command, plan.http_server_address, listen_flag=flag, ready_seconds=seconds)
 
 
-def _evaluator(plan: ServerPlan) -> Role:
+def evaluator_role(plan: ServerPlan) -> Role:
+    """Return the evaluator."""
     command = [sys.executable, "-m", "cross_silo.evaluation.evaluator"]
     command += ["--yaml_config", plan.yaml_config, "--config", str(plan.config)]
     command += ["--checkpoint_dir", str(plan.checkpoint_dir), "--run_dir", str(plan.run_dir)]

@@ -52,7 +52,7 @@ def test_a_command_line_that_contradicts_the_yaml_is_refused():
 
 
 def test_the_scheduler(engine):
-    role = engine.scheduler_role(SchedulerPlan("job.yaml", "127.0.0.1:18019", Path("/r")), CONFIG)
+    (role,) = engine.scheduler_roles(SchedulerPlan("job.yaml", "127.0.0.1:18019", Path("/r")), CONFIG)
     assert (role.name, role.log_path, role.listen_flag) == (
         "scheduler",
         "scheduler/scheduler.log",

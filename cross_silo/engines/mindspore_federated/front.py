@@ -1,0 +1,252 @@
+"""The front of the wheel's servers: what workers ask beside weights, the rounds' verdicts, and the job's record.
+
+It stands where the native server does: at --http_server_address, with its routes but for the weights, its leases,
+record in Redis, summary and checkpoints' care. Killing it stops no iteration; a new one reads the verdicts that came.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional, Tuple
+
+import redis
+
+from cross_silo.aggregation.ending import await_evaluation, await_workers
+from cross_silo.aggregation.guarded_store import GuardedStore
+from cross_silo.aggregation.initial import find_model
+from cross_silo.aggregation.job import Job
+from cross_silo.aggregation.journal import Journal, interrupted_record, recovered_record
+from cross_silo.aggregation.keeper import ROLE, Keeper
+from cross_silo.aggregation.leases import Leases
+from cross_silo.aggregation.rounds import ENDED, ENDED_FAILED, Rounds
+from cross_silo.aggregation.server import instance_of, is_unrecorded, next_attempt, refuse_second_server
+from cross_silo.checkpoint import list_checkpoints
+from cross_silo.config import timeouts
+from cross_silo.config.auth import OPERATOR, SERVER, SILO
+from cross_silo.config.federated import FederatedConfig, load_federated
+from cross_silo.coordination import JobStore, connect
+from cross_silo.engines.mindspore_federated.guards import check_names
+from cross_silo.engines.mindspore_federated.mirror import Mirror, longer
+from cross_silo.engines.mindspore_federated.record import EngineRecord, Verdict, refuses
+from cross_silo.engines.mindspore_federated.routes import FrontRoutes
+from cross_silo.errors import run_main
+from cross_silo.launch import logs
+from cross_silo.launch.proc import start_time
+from cross_silo.launch.ready import write_ready
+from cross_silo.protocol.access import Access
+from cross_silo.protocol.http_service import HttpService
+from cross_silo.protocol.layout import largest_message
+from cross_silo.report.state_routes import PATHS, StateRoutes
+from cross_silo.report.status import Status, read_status
+from cross_silo.report.summary import write_summary
+
+log = logging.getLogger(__name__)
+
+ROLE_NAME = "server_front"
+TICK_SECONDS = 0.1
+LOOK_SECONDS = 2.0
+"""From one look at which servers are alive to the next."""
+STOP_SECONDS = 4.0
+
+
+class Servers:
+    """Which of the wheel's servers listen."""
+
+    def __init__(self, addresses: List[str]) -> None:
+        self.addresses = addresses
+        self._live: List[str] = list(addresses)
+        self._looked_at = -LOOK_SECONDS
+        self._lock = threading.Lock()
+
+    def live(self) -> List[str]:
+        """Return the addresses of those that do."""
+        with self._lock:
+            if time.monotonic() - self._looked_at >= LOOK_SECONDS:
+                found = [address for address in self.addresses if not refuses(address)]
+                for address in sorted({*found} ^ {*self._live}):
+                    log.warning("the engine's server at %s is %s", address, "back" if address in found else "gone")
+                self._live, self._looked_at = found, time.monotonic()
+            return self._live
+
+
+class Front:
+    """One job's front with its threads and its service."""
+
+    def __init__(self, arguments: argparse.Namespace, config: FederatedConfig) -> None:
+        """Connect to Redis, read the model's description and take the address. Raises UserError."""
+        self._run_dir: Path = arguments.run_dir
+        access = Access(config, SERVER, (SILO,), also=dict.fromkeys(("/job", *PATHS), (OPERATOR,)))
+        client = connect(config.distributed_cache, start_embedded=True, user=ROLE_NAME)
+        jobs = JobStore(client, config.fl_name)
+        refuse_second_server(jobs.members(ROLE), config.fl_name)
+        weights, info = find_model(
+            arguments.checkpoint_dir, config.fl_name, arguments.yaml_config, arguments.config, arguments.pre_trained
+        )
+        earlier = jobs.job() or {}
+        self.job = Job(config, weights, info, arguments.checkpoint_dir, instance_of(info, earlier))
+        del weights
+        check_names(self.job.sizes)
+        self.servers = Servers(arguments.server_address)
+        self._engine = EngineRecord(client, config.fl_name)
+        self._verdict = self._engine.last_verdict() if earlier.get("instance") != self.job.instance else "0"
+        if all(map(refuses, self.servers.addresses)):
+            self._engine.flush_engine()  # whatever it was in the middle of, nobody is there to go on with it
+            self._verdict = self._engine.last_verdict()
+        if earlier.get("instance") != self.job.instance:
+            jobs.clear()
+            earlier = {}
+        self._store = GuardedStore(jobs)
+        self._leases = Leases(self._store, config.lease, config.silo_names, config.num_silos, time.monotonic)
+        attempt, self._interrupted = next_attempt(earlier, info.round + 1)
+        self._unrecorded = info.round if is_unrecorded(info.round, jobs, self._run_dir, self.job.instance) else 0
+        settings, last = longer(config.round), config.fl_iteration_num
+        rounds = Rounds(
+            settings, last, time.monotonic, info.round + 1, attempt, self._leases.expected, config.participation
+        )
+        self.mirror = Mirror(rounds, self._leases)
+        routes = FrontRoutes(self.mirror, self.job, self.servers.live).routes()
+        routes.update(StateRoutes(self._read_status).routes())
+        self._service = HttpService(arguments.http_server_address, "--http_server_address", routes, access)
+        metrics_file = self._run_dir / ROLE_NAME / config.summary.metrics_file
+        self._journal = Journal(self._store, metrics_file, lambda: write_summary(self._run_dir, jobs))
+        self._keeper = Keeper(
+            self._store, self.mirror, self.job, self._journal, self._member(), _refuse_new_instance, time.monotonic
+        )
+        self.leave = threading.Event()
+        """Set to leave before the job's end."""
+
+    def _read_status(self) -> Status:
+        name = self.job.config.fl_name
+        status = self._store.call(lambda s: read_status(s, name), None)
+        if status is None:
+            raise redis.ConnectionError("Redis does not answer")
+        return status
+
+    def _member(self) -> Dict[str, Any]:
+        return {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "start_time": start_time(os.getpid()),
+            "address": self._service.address,
+            "run_dir": str(self._run_dir),
+            "engine_servers": self.servers.addresses,
+        }
+
+    def run(self) -> int:
+        """Serve to the job's end, or until :attr:`leave` is set. Returns the exit status."""
+        stop = threading.Event()
+        tasks = (self._keeper.run, self._judge, self._keep_time)
+        threads = [threading.Thread(target=task, args=(stop,), daemon=True) for task in tasks]
+        self._keeper.begin()
+        if self._unrecorded:
+            self._journal.write([recovered_record(self._unrecorded, self._path_of(self._unrecorded))])
+        if self._interrupted:
+            self._journal.write([interrupted_record(self._interrupted)])
+        self._keeper.step()
+        self._service.start()
+        for thread in threads:
+            thread.start()
+        write_ready(self._run_dir / ROLE_NAME, self._service.address)
+        log.info("%s", timeouts.shown(self.job.config))
+        name, first = self.job.config.fl_name, self.mirror.rounds.iteration
+        log.info("serves job %s at %s from round %d on", name, self._service.address, first)
+        try:
+            while self.mirror.rounds.state not in ENDED and not self.leave.wait(TICK_SECONDS):
+                pass
+            if not self.leave.is_set():
+                self._end()
+        finally:
+            self.mirror.leave()
+            self._service.stop()
+            stop.set()
+            for thread in threads:
+                thread.join(timeout=30)
+            self._keeper.step()
+            self._journal.summarise()
+            self._keeper.leave()
+        return 1 if self.mirror.rounds.state == ENDED_FAILED else 0
+
+    def _path_of(self, round: int) -> str:
+        return str(dict(list_checkpoints(self.job.checkpoint_dir, self.job.config.fl_name)).get(round, ""))
+
+    def _judge(self, stop: threading.Event) -> None:
+        """Take over verdicts as they come."""
+        size = largest_message(self.job.sizes)
+        while not stop.is_set():
+            for number, verdict in self._next_verdicts():
+                self._verdict = number
+                try:
+                    self.mirror.judge(verdict, self._path_of, size)
+                except Exception:  # later verdicts must be heard
+                    log.exception("verdict on iteration %d", verdict.iteration)
+
+    def _next_verdicts(self) -> List[Tuple[str, Verdict]]:
+        try:
+            return self._engine.verdicts(self._verdict, 0.5)
+        except redis.RedisError:
+            time.sleep(0.5)  # the keeper says that Redis is away
+            return []
+
+    def _keep_time(self, stop: threading.Event) -> None:
+        while not stop.wait(TICK_SECONDS):
+            try:
+                self.mirror.tick()
+                self.servers.live()
+            except Exception:  # time must go on
+                log.exception("keeping time")
+
+    def _end(self) -> None:
+        """Tell of the job's end, stay until workers and evaluator have heard of it, and end the engine's servers."""
+        self._keeper.step()
+        rounds, deadline = self.mirror.rounds, self.job.config.evaluation.deadline
+        ended = log.error if rounds.state == ENDED_FAILED else log.info
+        ended("job %s is %s%s", self.job.config.fl_name, rounds.state, f": {rounds.reason}" if rounds.reason else "")
+        await_workers(self._leases, self.leave, measuring=deadline)
+        try:
+            self._engine.stop_engine()
+        except redis.RedisError as error:
+            log.error("the engine's servers are not told to leave: %s", error)
+        if self.job.config.evaluation.annotations and rounds.good_rounds:
+            await_evaluation(self._store, rounds.good_rounds, deadline, self.leave)
+        until = time.monotonic() + STOP_SECONDS
+        while not all(map(refuses, self.servers.addresses)) and time.monotonic() < until:
+            if self.leave.wait(TICK_SECONDS):
+                return
+
+
+def _refuse_new_instance(changes: Mapping[str, Any]) -> None:
+    raise ValueError("engine mindspore_federated cannot begin a job anew; end it and start it with another fl_name")
+
+
+def parse(argv: Optional[List[str]] = None) -> argparse.Namespace:
+    """Parse the front process's arguments."""
+    parser = argparse.ArgumentParser(prog="python -m cross_silo.engines.mindspore_federated.front", description=__doc__)
+    parser.add_argument("--yaml_config", required=True, help="federated YAML")
+    parser.add_argument("--http_server_address", required=True, help="host:port that workers ask")
+    parser.add_argument("--server_address", required=True, action="append", help="IPv4:port of one of the servers")
+    parser.add_argument("--checkpoint_dir", required=True, type=Path, help="the global model's checkpoints")
+    parser.add_argument("--run_dir", required=True, type=Path, help="the job's run directory")
+    parser.add_argument("--config", help="model YAML that the initial model is made from where there is none")
+    parser.add_argument("--pre_trained", default="", help="checkpoint that the initial model is filled from")
+    return parser.parse_args(argv)
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    """Serve a job to its end: 0 if it finished, was stopped or this front is asked to leave, 1 if it failed."""
+    arguments = parse(argv)
+    logs.start(ROLE_NAME)
+    front = Front(arguments, load_federated(arguments.yaml_config))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: front.leave.set())
+    return front.run()
+
+
+if __name__ == "__main__":
+    run_main(main)
