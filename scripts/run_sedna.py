@@ -16,6 +16,7 @@ from cross_silo.sedna.nodes import read_nodes
 from cross_silo.sedna.placeholders import parse_assignments
 from cross_silo.sedna.roles import Trial
 from cross_silo.sedna.show import as_json, as_shell
+from cross_silo.sedna.status_document import status_document, status_table, status_yaml
 
 
 def parse(argv: Optional[List[str]] = None) -> argparse.Namespace:
@@ -44,6 +45,7 @@ def parse(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("--foreground", action="store_true", help="stay until the final model is written")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--dry_run", action="store_true", help="check, print the plan as a shell script, start nothing")
+    what.add_argument("--status", choices=("table", "yaml"), nargs="?", const="table", help="show how the job stands")
     what.add_argument("--delete", action="store_true", help="end the job's processes; files stay")
     parser.add_argument("--json", action="store_true", help="print the plan as JSON")
     return parser.parse_args(argv)
@@ -80,14 +82,25 @@ def find_run_dir(arguments: argparse.Namespace) -> Path:
     return (Path("runs") / named_job(arguments.manifests, arguments.job)).resolve()
 
 
+def show_status(run_dir: Path, form: str) -> int:
+    """Print how the job in ``run_dir`` stands. Raises UserError where none was started there."""
+    document = status_document(run_dir, load_plan(run_dir))
+    document["crossSilo"]["model"].update(delivery(run_dir))
+    print(status_yaml(document) if form == "yaml" else status_table(document))
+    return 0
+
+
 def main(argv: Optional[List[str]] = None) -> int:
     """Run the command."""
     arguments = parse(argv)
-    if not arguments.manifests and not (arguments.delete and (arguments.job or arguments.run_dir)):
+    started_before = arguments.delete or arguments.status
+    if not arguments.manifests and not (started_before and (arguments.job or arguments.run_dir)):
         raise UserError("--manifests is missing; expected the job's manifests (to end or show it: --job or --run_dir)")
     if arguments.delete:
         delete(find_run_dir(arguments))
         return 0
+    if arguments.status:
+        return show_status(find_run_dir(arguments), arguments.status)
     planned = plan_job(arguments.manifests, options(arguments))
     if arguments.dry_run:
         print(as_json(planned.plan) if arguments.json else as_shell(planned.plan))

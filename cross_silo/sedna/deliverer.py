@@ -6,7 +6,7 @@ import argparse
 import logging
 import time
 from pathlib import Path
-from typing import Callable, List, Optional
+from typing import Any, Callable, Dict, List, Optional
 
 import redis
 
@@ -37,6 +37,12 @@ def load_plan(run_dir: Path) -> JobPlan:
     if document is None:
         raise UserError(f"{run_dir}: has no {PLAN}; expected the run directory of a job of run_sedna.py")
     return JobPlan.from_document(document, str(run_dir / PLAN))
+
+
+def delivery(run_dir: Path) -> Dict[str, Any]:
+    """Return whether the final model was written where the job wants it; nothing before the job's end."""
+    found = read_json(run_dir / RESULT) or {}
+    return {name: found[name] for name in ("delivered", "reason") if name in found}
 
 
 def job_state(plan: JobPlan, since: float) -> str:
