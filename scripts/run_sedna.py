@@ -9,6 +9,7 @@ from typing import List, Optional
 
 from cross_silo.config.federated import split_address
 from cross_silo.errors import UserError, run_main
+from cross_silo.sedna.deliverer import delivery, load_plan
 from cross_silo.sedna.job import Options, plan_job
 from cross_silo.sedna.launch import delete, run
 from cross_silo.sedna.manifests import named_job
