@@ -27,22 +27,28 @@ from cross_silo.aggregation.keeper import ROLE, Keeper
 from cross_silo.aggregation.leases import Leases
 from cross_silo.aggregation.models import ModelStore
 from cross_silo.aggregation.participant import Key
+from cross_silo.aggregation.permit_routes import PermitRoutes
+from cross_silo.aggregation.permits import Permits
 from cross_silo.aggregation.rounds import ENDED, ENDED_FAILED, IDLE, Rounds
 from cross_silo.aggregation.service import EngineRoutes
+from cross_silo.aggregation.shard_link import ShardLink
+from cross_silo.aggregation.shard_uploads import ShardUploads
+from cross_silo.aggregation.shards import Shards
 from cross_silo.aggregation.uploads import UploadPool
 from cross_silo.aggregation.wheel_worker import WheelWorkerRoutes
-from cross_silo.checkpoint import CheckpointInfo, list_checkpoints
+from cross_silo.checkpoint import TRAINABLE, CheckpointInfo, list_checkpoints
 from cross_silo.config import timeouts
 from cross_silo.config.auth import OPERATOR, SERVER, SILO
-from cross_silo.config.federated import WHEEL_WORKER, FederatedConfig, load_federated, require_protected
+from cross_silo.config.federated import WHEEL_WORKER, FederatedConfig, load_federated, require_protected, split_address
 from cross_silo.coordination import JobStore, connect
 from cross_silo.errors import UserError, run_main
 from cross_silo.launch import logs
 from cross_silo.launch.proc import is_alive, start_time
 from cross_silo.launch.ready import write_ready
-from cross_silo.protocol.access import Access
+from cross_silo.protocol.access import Access, credentials
 from cross_silo.protocol.http_service import HttpService
 from cross_silo.protocol.layout import largest_message
+from cross_silo.protocol.split import Split, names_of, split
 from cross_silo.report.state_routes import PATHS, StateRoutes
 from cross_silo.report.status import Status, read_status
 from cross_silo.report.summary import earlier_summary, write_summary
@@ -72,21 +78,31 @@ class Server:
         if earlier.get("instance") != self.job.instance:
             jobs.clear()
             earlier = {}
-        models = ModelStore(self.job.sizes)
+        found = split(self.job.sizes, arguments.servers)
+        models = ModelStore(
+            {name: self.job.sizes[name] for i in range(arguments.servers) for name in names_of(found, i)}
+        )
         models.load(weights, info.round)
         del weights
+        self._shards = make_shards(arguments, self.job, models, found) if arguments.servers > 1 else None
         self._store = GuardedStore(jobs)
         self._leases = Leases(self._store, config.lease, config.silo_names, config.num_silos, time.monotonic)
         attempt, self._interrupted = next_attempt(earlier, info.round + 1)
         self._unrecorded = info.round if is_unrecorded(info.round, jobs, self._run_dir, self.job.instance) else 0
         rounds = self._rounds(info.round + 1, attempt)
-        self.aggregator = Aggregator(rounds, self._leases, models, self.job.save, aggregation=config.aggregation)
+        self.aggregator = Aggregator(
+            rounds, self._leases, models, self.job.save, aggregation=config.aggregation, shards=self._shards
+        )
         self.aggregator.refusals.begin_with(json.loads(earlier.get("refused_updates", "{}")))
         pool = UploadPool(config.round.max_uploads, largest_message(self.job.sizes))
+        permits = Permits(pool, self._shards) if self._shards is not None else None
+        uploads = ShardUploads(self._shards, permits, server_ports(arguments), config) if permits is not None else None
+        self._permits = PermitRoutes(self.aggregator, permits)
         self._wheel_workers = (
-            WheelWorkerRoutes(self.aggregator, self.job, pool) if config.compat == WHEEL_WORKER else None
+            WheelWorkerRoutes(self.aggregator, self.job, pool, uploads) if config.compat == WHEEL_WORKER else None
         )
-        routes = (self._wheel_workers or EngineRoutes(self.aggregator, self.job, pool)).routes()
+        routes = (self._wheel_workers or EngineRoutes(self.aggregator, self.job, pool, uploads)).routes()
+        routes.update(self._permits.routes())
         routes.update(JobRoutes(self.aggregator, self.job).routes())
         routes.update(StateRoutes(self._read_status).routes())
         self._service = HttpService(arguments.http_server_address, "--http_server_address", routes, access)
@@ -131,7 +147,9 @@ class Server:
     def run(self) -> int:
         """Serve to the job's end, or until :attr:`leave` is set. Returns the exit status."""
         stop = threading.Event()
-        tasks = (self._keeper.run, self.aggregator.close_rounds, self._keep_time)
+        tasks = [self._keeper.run, self.aggregator.close_rounds, self._keep_time]
+        if self._shards is not None:
+            tasks.append(self._shards.watch)
         threads = [threading.Thread(target=task, args=(stop,), daemon=True) for task in tasks]
         self._keeper.begin()
         if self._unrecorded:
@@ -160,6 +178,8 @@ class Server:
             stop.set()
             for thread in threads:
                 thread.join(timeout=30)
+            if self._shards is not None and self.aggregator.rounds.state in ENDED:
+                self._shards.end()
             self._keeper.step()
             self._journal.summarise()
             self._keeper.leave()
@@ -169,6 +189,7 @@ class Server:
         while not stop.wait(TICK_SECONDS):
             try:
                 self.aggregator.tick()
+                self._permits.lapse()
             except Exception:  # time must go on
                 log.exception("keeping time")
 
@@ -183,6 +204,27 @@ class Server:
             self._wheel_workers.await_quiet(self.job.config.lease, self.leave)
         if self.job.config.evaluation.annotations and rounds.good_rounds:
             await_evaluation(self._store, rounds.good_rounds, self.job.config.evaluation.deadline, self.leave)
+
+
+def server_ports(arguments: argparse.Namespace) -> List[int]:
+    """Return the ports of the job's servers, this one's first."""
+    port = split_address(arguments.http_server_address, "--http_server_address")[1]
+    return [port + index for index in range(arguments.servers)]
+
+
+def make_shards(arguments: argparse.Namespace, job: Job, models: ModelStore, found: Split) -> Shards:
+    """Return the job's other servers. Raises UserError."""
+    if len(job.sizes) < arguments.servers:
+        raise UserError(f"--local_server_num is {arguments.servers}, but the model has {len(job.sizes)} tensors")
+    config = job.config
+    host = split_address(arguments.http_server_address, "--http_server_address")[0]
+    host = arguments.tcp_server_ip if host in ("0.0.0.0", "::") else host
+    host = f"[{host}]" if ":" in host else host
+    shown = credentials(config, SERVER, SERVER)
+    ports = server_ports(arguments)
+    links = [ShardLink(index, f"{host}:{ports[index]}", shown) for index in range(1, len(ports))]
+    trainable = [name for name, kind in job.info.kinds.items() if kind == TRAINABLE]
+    return Shards(links, found, trainable, models, config.lease)
 
 
 def new_instance() -> str:
@@ -231,6 +273,7 @@ def parse(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("--tcp_server_ip", required=True, help="address of this host among servers")
     parser.add_argument("--checkpoint_dir", required=True, type=Path, help="the global model's checkpoints")
     parser.add_argument("--run_dir", required=True, type=Path, help="the job's run directory")
+    parser.add_argument("--servers", type=int, default=1, help="of the job; the others' ports follow this one's")
     parser.add_argument("--config", help="model YAML that the initial model is made from where there is none")
     parser.add_argument("--pre_trained", default="", help="checkpoint that the initial model is filled from")
     return parser.parse_args(argv)

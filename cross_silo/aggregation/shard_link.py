@@ -8,13 +8,13 @@ from typing import Any, Dict, Mapping, Optional, Tuple, Union
 from cross_silo.aggregation.averaging import NonFiniteAverageError
 from cross_silo.config.federated import split_address
 from cross_silo.errors import UserError
+from cross_silo.protocol import headers
 from cross_silo.protocol.access import Credentials
 from cross_silo.protocol.connection import ReceiveBuffer, Reply, TransportError, exchange
 
 PREFIX = "/shard/"
-STEPS = ("ping", "begin", "expect", "receipt", "drop", "add", "prepare", "commit", "end")
-"""What the first server asks in JSON; a model's bytes go by "serve" (to the other one) and "model" (from it)."""
-TERM, TAG = "Cross-Silo-Term", "Cross-Silo-Model-Tag"
+TERM = "Cross-Silo-Term"
+"""Request: which process of the first server asks, and for which instance of the job."""
 NON_FINITE = "non-finite"
 """Kind of an error: the mean is beyond float32."""
 ASK_SECONDS = 10.0
@@ -52,7 +52,7 @@ class ShardLink:
         return f"{self.name} at {self.address}"
 
     def ask(self, step: str, seconds: float = ASK_SECONDS, **content: Any) -> Dict[str, Any]:
-        """Ask for one of :data:`STEPS`.
+        """Ask for a step: ping, begin, expect, receipt, drop, add, prepare, commit or end.
 
         Raises:
             ServerLostError: there is no answer, or the step cannot be made.
@@ -73,13 +73,13 @@ class ShardLink:
 
     def send_model(self, term: str, tag: str, region: memoryview) -> None:
         """Give the server its tensors of the model ``tag``. Raises ServerLostError."""
-        reply = self._exchange("serve", region, {TERM: term, TAG: tag}, WORK_SECONDS)
+        reply = self._exchange("serve", region, {TERM: term, headers.TAG: tag}, WORK_SECONDS)
         if reply.status != 200:
             raise ServerLostError(f"{self} does not take its model: {bytes(reply.body)[:300]!r}")
 
     def fetch_model(self, tag: str, region: memoryview) -> None:
         """Write the server's tensors of the model ``tag`` into ``region``. Raises ServerLostError."""
-        reply = self._exchange("model", b"", {TAG: tag}, WORK_SECONDS, _Into(region))
+        reply = self._exchange("model", b"", {headers.TAG: tag}, WORK_SECONDS, _Into(region))
         if reply.status != 200 or len(reply.body) != len(region):
             raise ServerLostError(f"{self} does not send its model: HTTP {reply.status}, {len(reply.body)} bytes")
         if not isinstance(reply.body, memoryview):

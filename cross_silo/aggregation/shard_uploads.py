@@ -5,7 +5,6 @@ Our workers send each server its shard under a permit; a whole update of an old 
 
 from __future__ import annotations
 
-import json
 from contextlib import contextmanager
 from typing import Dict, Iterator, List, Optional, Sequence
 
@@ -14,6 +13,7 @@ from cross_silo.aggregation.participant import Answer, Key
 from cross_silo.aggregation.permits import Permit, Permits
 from cross_silo.aggregation.shards import Shards
 from cross_silo.aggregation.update import Tensors
+from cross_silo.config.federated import FederatedConfig
 from cross_silo.protocol import headers
 from cross_silo.protocol.http_service import Request
 
@@ -59,18 +59,13 @@ class ShardUpload:
 class ShardUploads:
     """For all updates of a job."""
 
-    def __init__(self, shards: Shards, permits: Permits, ports: Sequence[int], seconds: float) -> None:
-        """Set up.
-
-        Args:
-            ports: of the job's servers, in order.
-            seconds: that the first server waits for an update's other shards.
-        """
+    def __init__(self, shards: Shards, permits: Permits, ports: Sequence[int], config: FederatedConfig) -> None:
+        """Args: ``ports`` are those of the job's servers, in order."""
         self._shards = shards
         self._permits = permits
-        self._seconds = seconds
+        self._seconds = max(config.round.update_model_time_window / 1000, 60.0)  # as the first shard's upload has
         self.headers: Dict[str, str] = {
-            headers.PORTS: json.dumps(list(ports)),
+            headers.PORTS: ",".join(map(str, ports)),
             headers.SPLIT: shards.split_text,
         }
         """What a worker that joins is told."""

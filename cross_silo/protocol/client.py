@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import threading
 import time
-from typing import Any, Dict, Mapping, Optional, Union
+from functools import partial
+from typing import Any, Dict, List, Mapping, Optional, Union
 
 import numpy as np
 
@@ -14,7 +16,7 @@ from cross_silo.config.federated import split_address
 from cross_silo.errors import UserError
 from cross_silo.protocol import headers
 from cross_silo.protocol.access import Credentials
-from cross_silo.protocol.connection import ReceiveBuffer, Reply, TransportError, exchange
+from cross_silo.protocol.connection import OnHead, ReceiveBuffer, Reply, TransportError, exchange
 from cross_silo.protocol.layout import ModelMessage
 from cross_silo.protocol.messages import Message, decode, encode
 from cross_silo.protocol.replies import (
@@ -29,7 +31,11 @@ from cross_silo.protocol.replies import (
 )
 from cross_silo.protocol.retry import Retrier, RetryPolicy
 from cross_silo.protocol.schema import DISABLED, NEWEST, OUT_OF_TIME, SAFEMODE, SUCCEED
+from cross_silo.protocol.shard_client import ShardClient
+from cross_silo.protocol.split import Split
 from cross_silo.protocol.verifier import InvalidMessageError
+
+log = logging.getLogger(__name__)
 
 __all__ = [
     "AggregationClient",
@@ -47,6 +53,8 @@ CALL_SECONDS = 60.0
 """Silence of the server in a call after which the call is tried again."""
 HEARTBEAT_SECONDS = 5.0
 SAFEMODE_PAUSE = 0.05
+PERMIT_WAIT = 20.0
+"""Seconds that the first server may hold the request for a permit."""
 ALREADY_JOINED = "Updating device metadata failed"
 ALREADY_PUSHED = "Updating metadata of UpdateModelClientList failed"
 
@@ -82,6 +90,7 @@ class AggregationClient:
         self._shown = shown
         self._receive = ReceiveBuffer()
         self._upload: Optional[ModelMessage] = None
+        self._shards = ShardClient(self._ask_at)
         self._ticket: Optional[Ticket] = None
         self._samples = 0
         self._fingerprint = ""
@@ -175,6 +184,7 @@ class AggregationClient:
         message = self._decode(reply, "ResponseFLJob")
         code, reason = message["retcode"], message["reason"] or ""
         joined = code == SUCCEED or (code == OUT_OF_TIME and reason.startswith(ALREADY_JOINED))
+        self._shards.learn(reply.headers)
         attempt = _whole(reply.headers.get(headers.ATTEMPT), 1)
         instance = reply.headers.get(headers.INSTANCE, "")
         waits = reply.headers.get(headers.VERDICT) == headers.PENDING
@@ -200,15 +210,67 @@ class AggregationClient:
         Raises:
             UserError: the server refuses updates of this model, or cannot be reached.
         """
-        message = self._laid_out(weights)
-        message.set("iteration", ticket.iteration)
-        message.set("upload_loss", loss)
-        message.set("timestamp", _now())
-        factor = np.float32(data_size)
-        for name, out in message.tensors.items():
-            np.multiply(weights[name].reshape(-1), factor, out=out, casting="same_kind")
         told = {headers.ATTEMPT: str(ticket.attempt), headers.STATS: json.dumps(dict(stats))}
-        reply = self._call("/updateModel", message.buffer, told)
+        found = self._shards.split_of(list(weights))
+        if found is not None:
+            reply = self._push_shards(ticket, found, weights, data_size, loss, told)
+            if isinstance(reply, PushReply):
+                return reply
+            if not self._shards.unreachable:
+                return self._pushed(reply)
+            log.warning("%s: the whole update goes to the first server", self._shards.unreachable)
+        message = self._laid_out(weights)
+        _fill(message, {"iteration": ticket.iteration, "upload_loss": loss, "timestamp": _now()}, weights, data_size)
+        return self._pushed(self._call("/updateModel", message.buffer, told))
+
+    def _push_shards(
+        self,
+        ticket: Ticket,
+        found: Split,
+        weights: Mapping[str, np.ndarray],
+        data_size: int,
+        loss: float,
+        told: Mapping[str, str],
+    ) -> Union[Reply, PushReply]:
+        """Send each server its shard; return the first server's reply, or why nothing was sent."""
+        refused = self._ask_permit(ticket)
+        if refused is not None:
+            return refused
+        self._shards.unreachable = ""
+        told = {**told, headers.SHARD: "1"}
+        values = {"fl_name": "cross_silo", "fl_id": self._silo, "iteration": ticket.iteration, "upload_loss": loss}
+        values["timestamp"] = _now()
+
+        def make(index: int) -> memoryview:
+            message = self._shards.message(index, found, weights, values)
+            _fill(message, {}, weights, data_size)
+            return message.buffer
+
+        for index in self._shards.others:
+            self._shards.send(index, partial(make, index), told, self._give_permit_back)
+        reply = self._call("/updateModel", make(0), told)
+        self._shards.end_sending()
+        return reply
+
+    def _ask_permit(self, ticket: Ticket) -> Optional[PushReply]:
+        """Wait until the servers expect this worker's shards; return why they do not."""
+        while True:
+            asked = {"iteration": ticket.iteration, "attempt": ticket.attempt, "wait": PERMIT_WAIT}
+            content = _content(self._post("/upload", **asked))
+            if content["granted"]:
+                return None
+            if not content["waits"]:
+                reason = str(content["reason"])
+                return PushReply(reason.startswith(ALREADY_PUSHED), reason, str(content["state"]))
+
+    def _give_permit_back(self, why: str) -> None:
+        try:
+            self._exchange("/upload", self._json({"unreachable": why}), {}, HEARTBEAT_SECONDS)
+        except TransportError:
+            pass  # the first server then waits for the shard in vain, until its own time is over
+
+    def _pushed(self, reply: Reply) -> PushReply:
+        """Return what the reply to an update says."""
         state = _state(reply)
         if _text(reply) is not None:
             return PushReply(False, _text(reply) or "", state)
@@ -242,7 +304,16 @@ class AggregationClient:
         if attempt is not None:
             told[headers.ATTEMPT] = str(attempt)
         values = {"fl_name": "cross_silo", "iteration": NEWEST if iteration is None else iteration, "timestamp": _now()}
-        reply = self._call("/getModel", encode("RequestGetModel", values), told, wait, self._receive)
+        body = encode("RequestGetModel", values)
+        whole = dict(told)
+        if self._shards.are_several:
+            told[headers.SHARD] = "1"
+        reply = self._call("/getModel", body, told, wait, self._receive, on_head=self._shards.fetch)
+        others: Optional[List[Message]] = []
+        if reply.headers.get(headers.TAG):
+            others = self._shards.fetched(reply.headers)
+            if others is None:
+                reply, others = self._call("/getModel", body, whole, wait, self._receive), []
         state = _state(reply)
         if _text(reply) is not None:
             return ModelReply(headers.PENDING, _text(reply) or "", -1, None, state)
@@ -251,7 +322,8 @@ class AggregationClient:
         if message["retcode"] != SUCCEED:
             verdict = reply.headers.get(headers.VERDICT, headers.PENDING)
             return ModelReply(verdict, reason, -1, None, state)
-        weights = {feature["weight_fullname"]: feature["data"] for feature in message["feature_map"] or ()}
+        features = [*(message["feature_map"] or ()), *others]
+        weights = {feature["weight_fullname"]: feature["data"] for feature in features}
         made_by = _whole(reply.headers.get(headers.MODEL_ROUND), message["iteration"] - 1)
         return ModelReply(headers.GOOD, reason, made_by, weights, state)
 
@@ -276,12 +348,13 @@ class AggregationClient:
         wait: float = 0.0,
         receive: Optional[ReceiveBuffer] = None,
         deadline: Optional[float] = None,
+        on_head: Optional[OnHead] = None,
     ) -> Reply:
         """Exchange with retries; every request of this protocol may be sent twice. Raises ServerUnreachable."""
         began = time.monotonic()
         try:
             return self._retrier.run(
-                lambda: self._exchange(path, body, more or {}, CALL_SECONDS + wait, receive),
+                lambda: self._exchange(path, body, more or {}, CALL_SECONDS + wait, receive, on_head),
                 on=(TransportError,),
                 deadline=deadline,
             )
@@ -296,10 +369,23 @@ class AggregationClient:
         more: Mapping[str, str],
         timeout: float,
         receive: Optional[ReceiveBuffer] = None,
+        on_head: Optional[OnHead] = None,
+    ) -> Reply:
+        return self._ask_at(self._port, path, body, more, timeout, receive, on_head)
+
+    def _ask_at(
+        self,
+        port: int,
+        path: str,
+        body: Optional[Union[bytes, memoryview]],
+        more: Mapping[str, str],
+        timeout: float,
+        receive: Optional[ReceiveBuffer],
+        on_head: Optional[OnHead] = None,
     ) -> Reply:
         told = {headers.WORKER: self._worker, **more} if self._worker else dict(more)
         told.update(self._shown.headers())
-        reply = exchange(self._host, self._port, path, body, told, timeout, receive, self._shown.context)
+        reply = exchange(self._host, port, path, body, told, timeout, receive, self._shown.context, on_head)
         if reply.status in (429, 503):
             raise TransportError("the server is busy")
         with self._counting:
@@ -314,6 +400,15 @@ class AggregationClient:
             return decode(reply.body, table)
         except InvalidMessageError as error:
             raise UserError(f"{self._address} does not answer as an aggregation server does: {error}") from None
+
+
+def _fill(message: ModelMessage, values: Mapping[str, Any], weights: Mapping[str, np.ndarray], data_size: int) -> None:
+    """Write an update, or a shard of one, into its message."""
+    for name, value in values.items():
+        message.set(name, value)
+    factor = np.float32(data_size)
+    for name, out in message.tensors.items():
+        np.multiply(weights[name].reshape(-1), factor, out=out, casting="same_kind")
 
 
 def _text(reply: Reply) -> Optional[str]:

@@ -18,6 +18,9 @@ PIECE_BYTES = 1 << 20
 SMALL_BYTES = 65_536
 """Replies up to this size are returned as bytes of their own."""
 
+OnHead = Callable[[int, Mapping[str, str]], None]
+"""Told a reply's status and headers."""
+
 
 class TransportError(Exception):
     """The exchange did not come to its end: no connection, a peer that stalled or left."""
@@ -56,7 +59,7 @@ def exchange(
     timeout: float,
     receive: Optional[ReceiveBuffer] = None,
     context: Optional[ssl.SSLContext] = None,
-    on_head: Optional[Callable[[int, Mapping[str, str]], None]] = None,
+    on_head: Optional[OnHead] = None,
 ) -> Reply:
     """Send one request (GET without a body, else POST) and return its reply.
 

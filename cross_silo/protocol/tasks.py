@@ -22,9 +22,10 @@ class Task:
         except BaseException as error:
             self._error = error
 
-    def wait(self) -> None:
-        """Return once the call has ended, whatever came of it."""
-        self._thread.join()
+    def wait(self, timeout: Optional[float] = None) -> bool:
+        """Return once the call has ended, whatever came of it; False: not within ``timeout`` seconds."""
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
 
     def result(self) -> Any:
         """Wait; return what the call did, or raise what it raised."""

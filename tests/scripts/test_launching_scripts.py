@@ -20,6 +20,7 @@ from cross_silo.coordination.embedded import EmbeddedRedis
 from cross_silo.data.manifest import Manifest, write_manifest
 from cross_silo.launch.ending import end_roles
 from cross_silo.launch.role import running_roles
+from tests.support.ports import adjoining_ports
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
@@ -55,7 +56,7 @@ class Site:
     def write_model(self):
         (self.directory / "ckpt").mkdir()
         path = checkpoint_path(self.directory / "ckpt", "job", 0, datetime.datetime.now())
-        write_checkpoint(path, {"w": np.zeros(8, np.float32)}, CheckpointInfo(fl_name="job"))
+        write_checkpoint(path, {name: np.zeros(8, np.float32) for name in "vwx"}, CheckpointInfo(fl_name="job"))
 
     def call(self, script, *arguments):
         """Run a script; returns (status, output, errors)."""
@@ -140,11 +141,24 @@ def test_a_server_without_a_model_fails_with_the_command_that_makes_one(site):
     assert EmbeddedRedis("127.0.0.1", site.redis_port).pid() is None
 
 
-def test_the_settings_of_four_servers_are_refused_before_anything_starts(site):
-    status, _, errors = site.server("--local_server_num", "4")
-    assert status == 2
-    assert errors.startswith("error: --local_server_num is 4, expected 1: the native engine")
-    assert not (site.directory / "runs").exists()
+def test_three_servers_are_started_one_that_died_again_and_all_are_ended(site):
+    site.write_model()
+    address = f"127.0.0.1:{adjoining_ports(3)}"
+    arguments = ("--local_server_num", "3", "--http_server_address", address)
+    status, out, errors = site.server(*arguments)
+    assert (status, errors) == (0, "")
+    assert [line.split()[0] for line in out.splitlines()[1:4]] == ["server_1", "server_2", "server_0"]
+    assert site.running() == ["server_0", "server_1", "server_2"]
+    pid = next(role.pid for role in running_roles() if role.role_dir == site.directory / "runs" / "job" / "server_2")
+    os.kill(pid, signal.SIGKILL)
+    status, out, errors = site.server(*arguments)
+    assert (status, errors) == (0, "")
+    assert out.count("runs already and stays") == 2
+    assert site.running() == ["server_0", "server_1", "server_2"]
+    status, out, _ = site.finish()
+    assert status == 0
+    assert site.running() == []
+    assert "killed" not in out
 
 
 def test_a_redis_of_another_machine_that_is_not_there_is_named(site):

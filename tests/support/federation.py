@@ -35,11 +35,15 @@ SECONDS = 120.0
 class Federation:
     """Writes what a job needs into ``directory``, starts its processes, and ends what is left of them."""
 
-    def __init__(self, directory: Path, redis_address: str, port: int, rounds: int = 3, **settings: Any) -> None:
+    def __init__(
+        self, directory: Path, redis_address: str, port: int, rounds: int = 3, servers: int = 1, **settings: Any
+    ) -> None:
         self.directory = directory
         self.run_dir = directory / "run"
         self.checkpoints = directory / "fl_ckpt"
         self.address = f"127.0.0.1:{port}"
+        self.port = port
+        self.servers = servers
         self.name = f"job_{directory.name}"
         self.yaml = directory / "federated.yaml"
         self.processes: List[subprocess.Popen] = []
@@ -95,11 +99,26 @@ class Federation:
             "server.log",
             *("--yaml_config", str(self.yaml), "--http_server_address", self.address),
             *("--tcp_server_ip", "127.0.0.1", "--checkpoint_dir", str(self.checkpoints)),
-            *("--run_dir", str(self.run_dir)),
+            *("--run_dir", str(self.run_dir), "--servers", str(self.servers)),
             env=self.fault("server", fault),
         )
         self.wait(lambda: ready.exists() or process.poll() is not None, "the server to serve")
         assert process.poll() is None, self.log("server.log")
+        return process
+
+    def shard_server(self, index: int, fault: str = "") -> subprocess.Popen:
+        """Start server ``index``, 1 or more, and wait until it serves."""
+        ready = self.run_dir / f"server_{index}" / "ready.json"
+        ready.unlink(missing_ok=True)
+        process = self.start(
+            "tests.support.faulty_shard_server" if fault else "cross_silo.aggregation.shard_server",
+            f"server_{index}.log",
+            *("--yaml_config", str(self.yaml), "--http_server_address", f"127.0.0.1:{self.port + index}"),
+            *("--index", str(index), "--first_server_address", self.address, "--run_dir", str(self.run_dir)),
+            env=self.fault(f"server_{index}", fault),
+        )
+        self.wait(lambda: ready.exists() or process.poll() is not None, f"server {index} to serve")
+        assert process.poll() is None, self.log(f"server_{index}.log")
         return process
 
     def fault(self, name: str, point: str) -> Dict[str, str]:

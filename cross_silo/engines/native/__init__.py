@@ -1,4 +1,4 @@
-"""The project's own engine: one aggregator process, a scheduler over Redis, and the evaluator beside the server."""
+"""The project's own engine: one or several aggregators, a scheduler over Redis, and the evaluator beside the first."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import List
 
 from cross_silo.config.auth import SCHEDULER, SERVER
-from cross_silo.config.federated import FederatedConfig, require_protected
+from cross_silo.config.federated import FederatedConfig, require_protected, split_address
+from cross_silo.config.mistnet import MISTNET
 from cross_silo.engines import SchedulerPlan, ServerPlan
 from cross_silo.errors import UserError
 from cross_silo.launch.arguments import check_address, check_file
 from cross_silo.launch.role import Role
 from cross_silo.protocol.access import Access
 from cross_silo.protocol.client import AggregationClient
+from cross_silo.protocol.split import MAX_SERVERS
 
 __all__ = [
     "check_checkpoint_dir",
@@ -40,16 +42,21 @@ def scheduler_roles(plan: SchedulerPlan, config: FederatedConfig) -> List[Role]:
 
 
 def server_roles(plan: ServerPlan, config: FederatedConfig) -> List[Role]:
-    """Return the server, and the evaluator where the job evaluates. Raises UserError for what cannot work."""
-    if plan.count != 1:
-        raise UserError(f"--local_server_num is {plan.count}, expected 1: the native engine averages in one process")
+    """Return the server, and what measures or trains beside it. Raises UserError for what cannot work."""
+    if config.algorithm == MISTNET:
+        from cross_silo.mistnet.launch import mistnet_roles
+
+        return mistnet_roles(plan, config)
+    addresses = _addresses(plan)
     check_address(plan.http_server_address, "--http_server_address", config)
     require_protected(plan.tcp_server_ip, "--tcp_server_ip", config)
     Access(config, SERVER, ())
     check_model(plan)
     is_measured = evaluates(plan, config)
     check_checkpoint_dir(plan)
-    roles = [_server(plan)]
+    # the others first: they need nobody, and the first one finds them when it starts
+    roles = [_shard_server(plan, index, address) for index, address in enumerate(addresses) if index]
+    roles.append(_server(plan))
     if is_measured:
         roles.append(evaluator_role(plan))
     return roles
@@ -97,6 +104,8 @@ def _server(plan: ServerPlan) -> Role:
     command += ["--yaml_config", plan.yaml_config, flag, plan.http_server_address]
     command += ["--tcp_server_ip", plan.tcp_server_ip, "--checkpoint_dir", str(plan.checkpoint_dir)]
     command += ["--run_dir", str(plan.run_dir)]
+    if plan.count > 1:
+        command += ["--servers", str(plan.count)]
     if plan.config is not None:
         command += ["--config", plan.config]
     if plan.pre_trained:
@@ -112,3 +121,23 @@ def evaluator_role(plan: ServerPlan) -> Role:
     command += ["--yaml_config", plan.yaml_config, "--config", str(plan.config)]
     command += ["--checkpoint_dir", str(plan.checkpoint_dir), "--run_dir", str(plan.run_dir)]
     return Role("evaluator", command, plan.http_server_address, ready_seconds=240.0)
+
+
+def _addresses(plan: ServerPlan) -> List[str]:
+    """Return the servers' addresses: the first one's, and the ports that follow. Raises UserError."""
+    flag = "--http_server_address"
+    host, port = split_address(plan.http_server_address, flag)
+    if plan.count > MAX_SERVERS:
+        raise UserError(f"--local_server_num is {plan.count}, expected at most {MAX_SERVERS}")
+    if port + plan.count - 1 > 65535:
+        raise UserError(f"{flag} is {plan.http_server_address}: there are no {plan.count} ports from {port} on")
+    host = f"[{host}]" if ":" in host else host
+    return [f"{host}:{port + index}" for index in range(plan.count)]
+
+
+def _shard_server(plan: ServerPlan, index: int, address: str) -> Role:
+    flag = "--http_server_address"
+    command = [sys.executable, "-m", "cross_silo.aggregation.shard_server", "--yaml_config", plan.yaml_config]
+    command += ["--index", str(index), flag, address, "--first_server_address", plan.http_server_address]
+    command += ["--run_dir", str(plan.run_dir)]
+    return Role(f"server_{index}", command, address, listen_flag=flag)

@@ -92,7 +92,11 @@ def test_a_server_with_a_model_and_the_evaluator_beside_it(engine, plan, tmp_pat
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"count": 4}, "--local_server_num is 4, expected 1: the native engine"),
+        ({"count": 37}, "--local_server_num is 37, expected at most 36"),
+        (
+            {"count": 4, "http_server_address": "127.0.0.1:65533"},
+            "--http_server_address is 127.0.0.1:65533: there are no 4 ports from 65533 on",
+        ),
         ({"http_server_address": "0.0.0.0:6668"}, "--http_server_address is '0.0.0.0', which other machines reach"),
         ({"http_server_address": "6668"}, "--http_server_address is '6668', expected host:port"),
         ({"tcp_server_ip": "10.0.0.1"}, "--tcp_server_ip is '10.0.0.1', which other machines reach"),

@@ -1,0 +1,134 @@
+"""The worker's side of a job with several servers: each server gets its shard of an update and sends its of a model."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+
+import numpy as np
+
+from cross_silo.protocol import headers
+from cross_silo.protocol.connection import ReceiveBuffer, Reply, TransportError
+from cross_silo.protocol.layout import ModelMessage
+from cross_silo.protocol.messages import decode
+from cross_silo.protocol.schema import SUCCEED
+from cross_silo.protocol.split import Split, from_text, names_of
+from cross_silo.protocol.tasks import Task
+from cross_silo.protocol.verifier import InvalidMessageError
+
+SEND_SECONDS = 600.0
+"""Silence of a server that has its shard: it answers when the first server has all of the update."""
+FETCH_SECONDS = 60.0
+TAG_WAIT = 10.0
+"""A server waits so long for the model that the first one has begun to send."""
+END_SECONDS = 5.0
+"""After the first server's answer the others' are not waited for any longer."""
+
+Ask = Callable[..., Reply]
+"""(port, path, body, headers, timeout, receive) -> reply; TransportError where there is none."""
+
+
+class ShardClient:
+    """Talks to the job's servers but the first, at the same host."""
+
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
+        self._ports: Tuple[int, ...] = ()
+        self._split_text = ""
+        self._messages: Dict[int, ModelMessage] = {}
+        self._receive: Dict[int, ReceiveBuffer] = {}
+        self._sending: Dict[int, Task] = {}
+        self._fetching: Dict[int, Task] = {}
+        self._tag = ""
+        self.unreachable = ""
+        """Why the last update's shards were not delivered; empty: they were."""
+
+    def learn(self, told: Mapping[str, str]) -> None:
+        """Note what the first server says of the others in a reply to startFLJob."""
+        ports = told.get(headers.PORTS) or ""
+        known = tuple(int(port) for port in ports.split(",") if port.isdigit() and int(port) < 65536)
+        self._ports, self._split_text = (known, told.get(headers.SPLIT) or "") if len(known) > 1 else ((), "")
+
+    @property
+    def are_several(self) -> bool:
+        """Whether the job has several servers, as far as is known."""
+        return bool(self._ports)
+
+    def split_of(self, names: Sequence[str]) -> Optional[Split]:
+        """Return which server has which tensor; None where there is one server, or it knows other tensors."""
+        return from_text(self._split_text, names, len(self._ports)) if self._ports else None
+
+    # an update
+
+    def message(self, index: int, found: Split, weights: Mapping[str, np.ndarray], values: Mapping[str, Any]) -> Any:
+        """Return server ``index``'s shard of an update, laid out but not filled."""
+        sizes = {name: weights[name].size for name in names_of(found, index)}
+        message = self._messages.get(index)
+        if message is None or {name: len(view) for name, view in message.tensors.items()} != sizes:
+            message = self._messages[index] = ModelMessage("RequestUpdateModel", sizes, values)
+        for name, value in values.items():
+            if not isinstance(value, str) or name == "timestamp":
+                message.set(name, value)
+        return message
+
+    def send(
+        self, index: int, make: Callable[[], memoryview], told: Mapping[str, str], failed: Callable[[str], None]
+    ) -> None:
+        """Begin to send server ``index`` its shard.
+
+        Args:
+            make: returns the message.
+            failed: called where the server cannot be reached, with what is wrong.
+        """
+
+        def run() -> None:
+            try:
+                self._ask(self._ports[index], "/updateModel", make(), told, SEND_SECONDS, None)
+            except TransportError as error:
+                self.unreachable = f"server_{index} (port {self._ports[index]}) is not reached: {error}"
+                failed(self.unreachable)
+
+        self._sending[index] = Task(run)
+
+    def end_sending(self) -> None:
+        """The update's fate is known: wait for the other servers a little."""
+        deadline = time.monotonic() + END_SECONDS
+        for index, task in self._sending.items():
+            if not task.wait(max(deadline - time.monotonic(), 0.0)):
+                self._messages.pop(index, None)  # it may be read still
+        self._sending = {}
+
+    @property
+    def others(self) -> range:
+        """Indices of the servers but the first."""
+        return range(1, len(self._ports))
+
+    # a model
+
+    def fetch(self, status: int, told: Mapping[str, str]) -> None:
+        """Begin to fetch the other servers' shards of the model whose head the first server has sent."""
+        self._tag = told.get(headers.TAG) or ""
+        if status != 200 or not self._tag:
+            return
+        for task in self._fetching.values():  # of a reply that was broken off: their buffers are used again
+            task.wait()
+        more = {headers.SHARD: "1", headers.TAG: self._tag, headers.WAIT: f"{TAG_WAIT:g}"}
+        for index in self.others:
+            receive = self._receive.setdefault(index, ReceiveBuffer())
+            arguments = (self._ports[index], "/getModel", b"", more, FETCH_SECONDS, receive)
+            self._fetching[index] = Task(lambda arguments=arguments: self._ask(*arguments))
+
+    def fetched(self, told: Mapping[str, str]) -> Optional[List[Dict[str, Any]]]:
+        """Return the features of the other servers that belong to the first one's reply; None where one is missing."""
+        tasks, self._fetching = self._fetching, {}
+        features: List[Dict[str, Any]] = []
+        for task in tasks.values():
+            try:
+                reply = task.result()
+                message = decode(reply.body, "ResponseGetModel") if reply.status == 200 else {"retcode": reply.status}
+            except (TransportError, InvalidMessageError):
+                return None
+            if message["retcode"] != SUCCEED or reply.headers.get(headers.TAG) != told.get(headers.TAG):
+                return None
+            features += message["feature_map"] or ()
+        return features
