@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any, Dict, Mapping
+from typing import Any, Callable, Dict, Mapping
 
 from cross_silo.errors import UserError
 from cross_silo.mistnet import wire
-from cross_silo.protocol.client import AggregationClient, LeaseLost
+from cross_silo.protocol.client import AggregationClient, LeaseLost, ServerUnreachable
 from cross_silo.protocol.connection import ReceiveBuffer, Reply, TransportError
+
+LEASE_TRIES = 3
 
 
 @dataclass(frozen=True)
@@ -63,15 +66,28 @@ class FeatureClient(AggregationClient):
             wire.OFFSET: str(offset),
             wire.SHA256: hashlib.sha256(data).hexdigest(),
         }
-        reply = self._call(wire.CHUNK, data, told)
-        content = _content(reply, also=409)
+        content = self._leased(lambda: _content(self._call(wire.CHUNK, data, told), also=409))
         if "have" not in content:
             raise UserError(content["error"])
         return int(content["have"][name])
 
     def _tell(self, path: str, manifest: Mapping[str, Any]) -> Standing:
-        content = _content(self._post(path, manifest=dict(manifest)))
+        content = self._leased(lambda: _content(self._post(path, manifest=dict(manifest))))
         return Standing(content["have"], content["whole"], content.get("problem", ""))
+
+    def _leased(self, call: Callable[[], Dict[str, Any]]) -> Dict[str, Any]:
+        """Return what ``call`` does; a lease that a restarted server does not know is renewed, unless it is another's.
+
+        Raises:
+            LeaseLost: the silo is another worker's now.
+        """
+        for _ in range(LEASE_TRIES):
+            try:
+                return call()
+            except LeaseLost:
+                with contextlib.suppress(ServerUnreachable):  # then the call waits for it
+                    self.heartbeat()
+        return call()
 
     def _exchange(self, path: str, *arguments: Any, **options: Any) -> Reply:
         reply = super()._exchange(path, *arguments, **options)
