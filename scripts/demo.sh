@@ -4,11 +4,21 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-demo=${1:-faster_rcnn}
+usage="expected: [faster_rcnn|yolo] [--engine native|mindspore_federated]"
+demo=${1:-faster_rcnn} engine=native
+if [ $# -gt 1 ]; then
+  [ $# -eq 3 ] && [ "$2" = --engine ] || { echo "error: '${*:2}'; $usage" >&2; exit 2; }
+  engine=$3
+fi
+case $engine in
+  native) ;;
+  mindspore_federated) bash scripts/setup_engine.sh ;;
+  *) echo "error: engine '$engine'; $usage" >&2; exit 2 ;;
+esac
 case $demo in
   faster_rcnn) job=demo_faster_rcnn model=configs/faster_rcnn_r18_demo.yaml ;;
   yolo) job=demo_yolov5 model=configs/yolov5n_demo.yaml ;;
-  *) echo "error: demo '$demo', expected: faster_rcnn or yolo" >&2; exit 2 ;;
+  *) echo "error: demo '$demo', $usage" >&2; exit 2 ;;
 esac
 run=runs/$job data=data/demo
 
@@ -29,7 +39,7 @@ rm -rf "$data" "$run"
 
 echo "== job $job: scheduler, server and two workers"
 mkdir -p "$run"
-printf 'base: ../../configs/%s.yaml\ndistributed_cache:\n  address: 127.0.0.1:%s\n' "$job" "$redis" > "$run/federated.yaml"
+printf 'base: ../../configs/%s.yaml\ndistributed_cache:\n  address: 127.0.0.1:%s\nengine: %s\n' "$job" "$redis" "$engine" > "$run/federated.yaml"
 "$python" scripts/run_sched.py --yaml_config "$run/federated.yaml" --scheduler_manage_address "127.0.0.1:$sched"
 "$python" scripts/run_server.py --yaml_config "$run/federated.yaml" --config "$model" --tcp_server_ip 127.0.0.1 --checkpoint_dir "$run/fl_ckpt" --local_server_num 1 --http_server_address "127.0.0.1:$server"
 "$python" scripts/run_worker.py --yaml_config "$run/federated.yaml" --config "$model" --local_worker_num 2 --dataset_path "$data/split_2" --http_server_address "127.0.0.1:$server"

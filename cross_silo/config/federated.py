@@ -22,6 +22,8 @@ from cross_silo.errors import UserError
 
 ENGINES = ("native", "mindspore_federated")
 WHEEL_WORKER = "wheel_worker"
+NO_AUTH = "CROSS_SILO_I_UNDERSTAND_NO_AUTH"
+"""Environment variable that --i_understand_no_auth sets."""
 AUTH_DIR = "CROSS_SILO_AUTH_DIR"
 """Environment variable in place of auth.dir; a silo's directory is where that silo keeps it."""
 MAX_MODEL_BYTES = 2**31 - 1
@@ -269,6 +271,10 @@ class FederatedConfig:
             "Faster R-CNN",
         )
         require(
+            replace(self.aggregation, aggregation_type=Aggregation.aggregation_type) == Aggregation(),
+            "aggregation has a rule or a limit, but algorithm mistnet has no updates that it could hold for",
+        )
+        require(
             self.mistnet.min_silos <= self.num_silos,
             f"mistnet.min_silos is {self.mistnet.min_silos}, but the job has {self.num_silos} silos",
         )
@@ -335,6 +341,13 @@ def require_protected(host: str, what: str, config: FederatedConfig) -> None:
     if is_loopback(host):
         return
     found = f"{what} is {host!r}, which other machines reach"
+    if config.engine == "mindspore_federated":
+        if os.environ.get(NO_AUTH) != "1":
+            raise UserError(
+                f"{found}, and engine {config.engine} lets in whoever reaches it: model and job are theirs; expected a "
+                "loopback address (127.0.0.1), or --i_understand_no_auth in a network of your own"
+            )
+        return
     if config.auth.mode == "none":
         raise UserError(f"{found}, but auth.mode is none; expected mtls or token, or a loopback address (127.0.0.1)")
     if not config.has_tls:

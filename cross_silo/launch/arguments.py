@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
-from typing import Union
+from typing import Any, Optional, Union
 
-from cross_silo.config.federated import FederatedConfig, require_protected, split_address
+from cross_silo.config.federated import NO_AUTH, FederatedConfig, require_protected, split_address
 from cross_silo.errors import UserError
 from cross_silo.launch.role import Job
+
+
+class _NoAuth(argparse.Action):
+    """Lets this process, and the roles that it starts, listen without authentication."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Optional[str] = None) -> None:
+        os.environ[NO_AUTH] = "1"
 
 
 def make_parser(description: str) -> argparse.ArgumentParser:
@@ -19,6 +27,12 @@ def make_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--run_dir", type=Path, help="where roles write; runs/{fl_name} if not given")
     parser.add_argument(
         "--auth_dir", default="", help="certificates, keys and tokens; the YAML's auth.dir if not given"
+    )
+    parser.add_argument(
+        "--i_understand_no_auth",
+        action=_NoAuth,
+        nargs=0,
+        help="engine mindspore_federated only: listen where other machines reach it, though it lets in whoever comes",
     )
     parser.add_argument("--foreground", action="store_true", help="stay until the roles end (containers, systemd)")
     return parser

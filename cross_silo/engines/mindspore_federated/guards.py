@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import ipaddress
-import logging
 from typing import Iterable, List, Tuple
 
 from cross_silo.config.aggregation import Aggregation
-from cross_silo.config.federated import FederatedConfig, is_loopback, split_address
+from cross_silo.config.federated import FederatedConfig, split_address
 from cross_silo.config.participation import AggregationTrigger
 from cross_silo.coordination.client import PASSWORD, password
 from cross_silo.errors import UserError
 
-log = logging.getLogger(__name__)
-
 ENGINE = "engine mindspore_federated"
+NO_AUTHENTICATION = f"note: {ENGINE} has no authentication: whoever reaches its servers can change the model"
 SHORTEST_WINDOW = 1000
 """Milliseconds; the engine counts whole seconds, and a window of none fails every iteration."""
 
@@ -48,6 +46,7 @@ def _wrong(config: FederatedConfig) -> Iterable[Tuple[str, object, object, str]]
         ),
         ("auth.mode", config.auth.mode, "none", "it has no authentication"),
         ("enable_ssl", config.enable_ssl, False, "its TLS does not tell who asks"),
+        ("compat", config.compat, "", "its own worker speaks with its own servers as it is"),
         ("algorithm", config.algorithm, "fedavg", "it has no other here"),
     ]
     plain = Aggregation()
@@ -68,8 +67,6 @@ def check_address(address: str, what: str) -> None:
     host = require_ipv4(address, what)
     if host == "0.0.0.0":
         raise UserError(f"{what} is {address!r}, expected one address of this machine: {ENGINE} refuses 0.0.0.0")
-    if not is_loopback(host):
-        log.warning("%s: whoever reaches %s can push into the model and stop the servers", ENGINE, address)
 
 
 def require_ipv4(address: str, what: str) -> str:

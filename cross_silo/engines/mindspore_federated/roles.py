@@ -47,6 +47,7 @@ def server_roles(plan: ServerPlan, config: FederatedConfig) -> List[Role]:
     check_checkpoint_dir(plan)
     python = find_python()
     addresses = next_addresses(plan.http_server_address, plan.count, flag)
+    print(guards.NO_AUTHENTICATION, file=sys.stderr)
     roles = [_front(plan, addresses)]
     for index, address in enumerate(addresses):
         command = [python, "-m", f"{PACKAGE}.server", "--yaml_config", plan.yaml_config]
