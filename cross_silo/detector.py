@@ -90,7 +90,7 @@ class Cuttable(Detector, Protocol):
     """A detector whose network may be cut in two: a first part whose output is one tensor, and the rest.
 
     Its network has ``forward_to(image, cut)``, that tensor, (N, C, H, W), and ``forward_from(tensor, cut)``, what
-    ``construct`` gives for the image, bit for bit. Its other cells use of the network ``construct`` and the cells in it.
+    ``construct`` gives for the image, bit for bit. Its other cells use ``construct`` and the cells in it.
     """
 
     legal_cuts: "ClassVar[Tuple[Any, ...]]"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import List, Optional
 
 from cross_silo.config.federated import load_federated
+from cross_silo.config.mistnet import require_algorithm
 from cross_silo.errors import run_main
 from cross_silo.launch.arguments import make_job, make_parser, not_negative, positive
 from cross_silo.launch.start import start_roles
@@ -29,6 +30,7 @@ def parse(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument("--val_annotations", default="", help="COCO json of the silo's own validation set; {i}: index")
     parser.add_argument("--val_image_dir", default="", help="directory that its file names are relative to; {i}: index")
     parser.add_argument("--http_server_address", default="127.0.0.1:6668", help="host:port of the server")
+    parser.add_argument("--algorithm", default="", help="must be the YAML's algorithm, if given")
     parser.add_argument("--threads", type=positive, help="OpenMP threads a worker; the cores are shared if not given")
     return parser.parse_args(argv)
 
@@ -37,6 +39,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     """Run the command."""
     arguments = parse(argv)
     config = load_federated(arguments.yaml_config, arguments.auth_dir)
+    require_algorithm(arguments.algorithm, config.algorithm, arguments.yaml_config)
     job = make_job(config, arguments)
     plan = WorkerPlan(
         yaml_config=arguments.yaml_config,

@@ -9,15 +9,19 @@ from pathlib import Path
 from typing import Dict, List, Optional
 
 from cross_silo.config.federated import FederatedConfig
+from cross_silo.config.mistnet import FEDAVG, MISTNET
 from cross_silo.config.model import load_model
 from cross_silo.data.manifest import read_manifest
 from cross_silo.errors import UserError
 from cross_silo.launch.arguments import check_address, check_file
 from cross_silo.launch.role import Role
+from cross_silo.mistnet.cut_detector import legal_cut
 from cross_silo.protocol.access import credentials
 
 READY_SECONDS = 600.0
 """A worker serves once it holds its silo's lease: before, MindSpore is imported and the training step compiled."""
+MODULES = {FEDAVG: "cross_silo.training.worker", MISTNET: "cross_silo.mistnet.edge"}
+"""The worker process, by the job's algorithm."""
 THREADS = "OMP_NUM_THREADS"
 
 
@@ -49,26 +53,27 @@ def silos_of(silo: str, first: int, count: int) -> List[str]:
     return [silo] if silo else [f"silo_{index}" for index in range(first, first + count)]
 
 
-def worker_roles(
-    plan: WorkerPlan, federated: FederatedConfig, module: str = "cross_silo.training.worker"
-) -> List[Role]:
+def worker_roles(plan: WorkerPlan, federated: FederatedConfig, module: str = "") -> List[Role]:
     """Return the roles of ``plan``, checked.
 
     Args:
         federated: the content of ``plan.yaml_config``.
-        module: what runs as ``python -m``.
+        module: what runs as ``python -m``; empty: the worker of the job's algorithm.
 
     Raises:
         UserError: names the flag, key or file that cannot work.
     """
     check_address(plan.http_server_address, "--http_server_address", federated)
-    load_model(plan.config)
+    model = load_model(plan.config)
+    module = module or MODULES[federated.algorithm]
+    if federated.algorithm == MISTNET:
+        legal_cut(model.detector_class, federated.mistnet.cut_layer)
     if plan.pre_trained:
         check_file(plan.pre_trained, "--pre_trained")
     silos = check_silos(plan, federated)
     for silo in silos:
         credentials(federated, silo)
-    check_validation(plan)
+    check_validation(plan, federated)
     if not plan.dataset_path.is_dir():
         raise UserError(f"--dataset_path is {plan.dataset_path}: no such directory")
     environment = thread_environment(plan)
@@ -115,8 +120,10 @@ def check_silos(plan: WorkerPlan, federated: FederatedConfig) -> List[str]:
     return names
 
 
-def check_validation(plan: WorkerPlan) -> None:
-    """Refuse half a validation set, and one for several silos. Raises UserError."""
+def check_validation(plan: WorkerPlan, federated: FederatedConfig) -> None:
+    """Refuse half a validation set, one for several silos, and one for silos without a model. Raises UserError."""
+    if plan.val_annotations and federated.algorithm == MISTNET:
+        raise UserError("--val_annotations is given, but with algorithm mistnet a silo has no model to measure")
     if bool(plan.val_annotations) != bool(plan.val_image_dir):
         given, missing = ("annotations", "image_dir") if plan.val_annotations else ("image_dir", "annotations")
         raise UserError(f"--val_{given} is given without --val_{missing}; expected both or neither")

@@ -77,6 +77,10 @@ def test_the_default_is_fedavg(tmp_path):
         ({"transmitter": {"channel": "s3", "agg_data_path": "s3://b/p"}}, "transmitter is set, but only"),
         ({"algorithm": "mistnet", "mistnet": {"cut_layer": 4, "min_silos": 3}}, "mistnet.min_silos is 3, but the job"),
         ({"algorithm": "mistnet", "mistnet": {"cut_layer": 4, "epsilon": 0}}, "mistnet.epsilon is 0.0"),
+        (
+            {"algorithm": "mistnet", "mistnet": {"cut_layer": 4}, "aggregation": {"max_update_norm": 1}},
+            "aggregation has a rule or a limit, but algorithm mistnet has no updates",
+        ),
     ],
 )
 def test_contradictions_in_the_file(tmp_path, content, problem):
