@@ -41,9 +41,9 @@ class Variables:
         return overridden
 
     def path(self, name: str) -> str:
-        """Return where a variable stands, by its name in any case; where it should stand, if nowhere."""
+        """Return where a variable stands, by its name in any case; empty if nowhere."""
         paths = {known.lower(): path for known, path in self._paths.items()}
-        return paths.get(name.lower(), "")
+        return self._paths.get(name) or paths.get(name.lower(), "")
 
     def unread(self) -> List[str]:
         """Return the container's own variables that mean nothing here."""

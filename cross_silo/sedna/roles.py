@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Set, Tuple
 
 from cross_silo.sedna.algorithms import FEDAVG, MISTNET, algorithm_of, check_settings
 from cross_silo.sedna.containers import Variables, client_id, map_path, worker_name
@@ -112,10 +112,11 @@ class _Finder:
         if variables.from_elsewhere:
             self._notes.append(f"{path}.env: known in a cluster only: {', '.join(variables.from_elsewhere)}")
         settings, wrong = read_settings(variables.values)
-        if aggregator is not None:
-            settings, differing = _with_common(settings, aggregator)
-            wrong += differing
         bad = {name.lower() for name, _ in wrong}
+        if aggregator is not None:
+            settings, inherited, differing = _with_common(settings, aggregator)
+            wrong += differing
+            bad |= inherited | {name for name, _ in differing} | {"transmitter"}  # told of the aggregator
         wrong += [entry for entry in check_settings(settings) if entry[0].lower() not in bad]
         for name, reason in wrong:
             self._problem(self._place(variables, name, path), reason)
@@ -190,10 +191,11 @@ class _Finder:
             )
 
 
-def _with_common(settings: Settings, aggregator: Settings) -> Tuple[Settings, List[Tuple[str, str]]]:
-    """Return a worker's settings with the aggregator's where it says nothing, and where they contradict each other."""
+def _with_common(settings: Settings, aggregator: Settings) -> Tuple[Settings, Set[str], List[Tuple[str, str]]]:
+    """Return a worker's settings with the aggregator's where it says nothing, which those are, and contradictions."""
     names = COMMON if algorithm_of(aggregator) == MISTNET else COMMON[:-2]
-    taken, differing = {}, []
+    taken: Dict[str, Any] = {}
+    differing: List[Tuple[str, str]] = []
     for name in names:
         own, theirs = getattr(settings, name), getattr(aggregator, name)
         if own in (None, ""):
@@ -201,4 +203,4 @@ def _with_common(settings: Settings, aggregator: Settings) -> Tuple[Settings, Li
         elif own != theirs:
             found = "nothing" if theirs in (None, "") else repr(theirs)
             differing.append((name, f"found {own!r}, but the aggregator has {found}; expected the same"))
-    return replace(settings, **taken), differing
+    return replace(settings, **taken), set(taken), differing
