@@ -12,7 +12,7 @@ from cross_silo.detection.settings import check_size
 from cross_silo.detection.suppression import detections
 from faster_rcnn.anchors import level_sizes
 from faster_rcnn.names import from_torchvision, map_pretrained
-from faster_rcnn.settings import Settings
+from faster_rcnn.settings import CUT_STRIDE, CUTS, LAYER1, Settings, stage_channels
 
 if TYPE_CHECKING:
     from mindspore import nn
@@ -29,6 +29,7 @@ class FasterRCNN:
     settings_type: ClassVar[type] = Settings
     loss_names: ClassVar[Tuple[str, ...]] = ("rpn_cls", "rpn_reg", "rcnn_cls", "rcnn_reg")
     export_names: ClassVar[Tuple[str, ...]] = ("scores", "boxes")
+    legal_cuts: ClassVar[Tuple[str, ...]] = CUTS
 
     def __init__(self, settings: Settings, size: "InputSize") -> None:
         check_size(size, COARSEST_STAGE)
@@ -57,6 +58,23 @@ class FasterRCNN:
         size = self.size
         cell = TrainingCell(network, self.settings, size.height, size.width, size.batch_size, size.max_boxes)
         return cell.set_train()
+
+    def feature_shape(self, cut: str) -> Tuple[int, int, int]:
+        """Return channels, height and width of an image's tensor after the backbone's part ``cut``."""
+        width = self.settings.width
+        channels = stage_channels(self.settings.backbone, width)[0] if cut == LAYER1 else width
+        return channels, self.size.height // CUT_STRIDE, self.size.width // CUT_STRIDE
+
+    def is_before(self, name: str, cut: str) -> bool:
+        """Tell whether the tensor ``name`` belongs to the stem or, with ``cut`` layer1, to that."""
+        parts = ("backbone.conv1.", "backbone.layer1.")[: 1 + CUTS.index(cut)]
+        return name.startswith(parts)
+
+    def edge_network(self, cut: str) -> "nn.Cell":
+        """Return the part before ``cut`` alone."""
+        from faster_rcnn.network import EdgeNetwork
+
+        return EdgeNetwork(self.settings, cut)
 
     def export_cell(self, network: "nn.Cell", images: int, file_format: str = "") -> "nn.Cell":
         """Return the cell from ``images`` images to scores and boxes of every proposal and class."""

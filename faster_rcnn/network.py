@@ -14,16 +14,35 @@ from faster_rcnn.fpn import FeaturePyramid
 from faster_rcnn.losses import box_loss, class_loss, count, objectness_loss
 from faster_rcnn.matcher import match
 from faster_rcnn.proposals import Proposals
-from faster_rcnn.resnet import ResNet, stage_channels
+from faster_rcnn.resnet import FirstParts, ResNet
 from faster_rcnn.roi_align import ROIAlign
 from faster_rcnn.rpn import RPNHead
 from faster_rcnn.sampler import sample, take
-from faster_rcnn.settings import Settings
+from faster_rcnn.settings import CUTS, Settings, stage_channels
 
 MEAN = (123.675, 116.28, 103.53)
 """ImageNet's mean RGB, of 255."""
 STD = (58.395, 57.12, 57.375)
 """ImageNet's standard deviation of RGB, of 255."""
+
+
+def check_cut(cut: str) -> None:
+    """Refuse a cut at which one tensor is not enough."""
+    if cut not in CUTS:
+        raise ValueError(f"cut: expected one of {CUTS}")
+
+
+class Normalise(nn.Cell):
+    """Images as published backbones take them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean = Tensor(np.asarray(MEAN, np.float32))
+        self.scale = Tensor(1 / np.asarray(STD, np.float32))
+
+    def construct(self, image: Tensor) -> Tensor:
+        """From uint8 RGB (N, H, W, 3) to float32 (N, 3, H, W)."""
+        return ((image.astype("float32") - self.mean) * self.scale).transpose(0, 3, 1, 2)
 
 
 class FasterRCNNNetwork(nn.Cell):
@@ -35,8 +54,7 @@ class FasterRCNNNetwork(nn.Cell):
         strides = settings.anchor_strides
         self.first_stage = 0 if strides[0] == 4 else 1
         channels = stage_channels(settings.backbone, settings.width)[self.first_stage :]
-        self.mean = Tensor(np.asarray(MEAN, np.float32))
-        self.scale = Tensor(1 / np.asarray(STD, np.float32))
+        self.normalise = Normalise()
         self.backbone = ResNet(
             settings.backbone,
             settings.width,
@@ -52,11 +70,41 @@ class FasterRCNNNetwork(nn.Cell):
 
     def construct(self, image: Tensor) -> Tuple[Tuple[Tensor, ...], Tensor, Tensor]:
         """From uint8 RGB (N, H, W, 3) to the levels (N, C, h, w), logits (N, K) and deltas (N, K, 4)."""
-        x = (image.astype("float32") - self.mean) * self.scale
-        stages = self.backbone(x.transpose(0, 3, 1, 2))
+        return self.from_stages(self.backbone(self.normalise(image)))
+
+    def forward_to(self, image: Tensor, cut: str) -> Tensor:
+        """Return the output of the backbone's part ``cut``, one of CUTS: (N, C, H / 4, W / 4)."""
+        check_cut(cut)
+        return self.backbone.forward_to(self.normalise(image), cut)
+
+    def forward_from(self, tensor: Tensor, cut: str) -> Tuple[Tuple[Tensor, ...], Tensor, Tensor]:
+        """Return what ``construct`` gives from the output of the backbone's part ``cut``."""
+        check_cut(cut)
+        return self.from_stages(self.backbone.forward_from(tensor, cut))
+
+    def from_stages(self, stages: Tuple[Tensor, ...]) -> Tuple[Tuple[Tensor, ...], Tensor, Tensor]:
+        """From the backbone's four stages to levels, logits and deltas."""
         levels = self.fpn(stages[self.first_stage :])
         logits, deltas = self.rpn(levels)
         return levels, logits, deltas
+
+
+class EdgeNetwork(nn.Cell):
+    """The part of a :class:`FasterRCNNNetwork` before ``cut`` alone, its tensors under their names there."""
+
+    def __init__(self, settings: Settings, cut: str) -> None:
+        super().__init__()
+        check_cut(cut)
+        s = settings
+        self.cut = cut
+        self.normalise = Normalise()
+        self.backbone = FirstParts(
+            s.backbone, s.width, s.freeze_at, s.frozen_batch_norm, s.stride_in, parts=1 + CUTS.index(cut)
+        )
+
+    def construct(self, image: Tensor) -> Tensor:
+        """From uint8 RGB (N, H, W, 3) to (N, C, H / 4, W / 4)."""
+        return self.backbone.forward_to(self.normalise(image), self.cut)
 
 
 class TrainingCell(nn.Cell):

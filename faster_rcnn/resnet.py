@@ -7,6 +7,7 @@ from typing import Tuple
 from mindspore import Tensor, nn, ops
 
 from faster_rcnn.layers import Conv
+from faster_rcnn.settings import LAYER1, STEM, has_bottlenecks, stage_channels
 
 BLOCKS = {
     "resnet18": (2, 2, 2, 2),
@@ -15,17 +16,6 @@ BLOCKS = {
     "resnet101": (3, 4, 23, 3),
     "resnet152": (3, 8, 36, 3),
 }
-
-
-def has_bottlenecks(backbone: str) -> bool:
-    """Whether ``backbone`` is built of bottleneck blocks."""
-    return backbone not in ("resnet18", "resnet34")
-
-
-def stage_channels(backbone: str, width: int) -> Tuple[int, ...]:
-    """Return the output channels of layer1 to layer4."""
-    expansion = 4 if has_bottlenecks(backbone) else 1
-    return tuple(width * expansion * 2**stage for stage in range(4))
 
 
 class BasicBlock(nn.Cell):
@@ -66,10 +56,10 @@ class Bottleneck(nn.Cell):
         return ops.relu(out + (self.downsample(x) if self.projects else x))
 
 
-class ResNet(nn.Cell):
-    """The four stages' outputs, at strides 4, 8, 16 and 32.
+class FirstParts(nn.Cell):
+    """The stem and, where ``parts`` is 2, layer1.
 
-    ``freeze_at`` parts do not train (1: the stem, 2: and layer1, ...) and have their batch norm frozen; with
+    ``freeze_at`` parts of the whole ResNet have their batch norm frozen (1: the stem, 2: and layer1, ...); with
     ``frozen_batch_norm`` all of them have.
     """
 
@@ -80,34 +70,67 @@ class ResNet(nn.Cell):
         freeze_at: int = 0,
         frozen_batch_norm: bool = False,
         stride_in: str = "3x3",
+        parts: int = 2,
     ) -> None:
         super().__init__()
-        norms = ["frozen" if frozen_batch_norm or part < freeze_at else "batch" for part in range(5)]
-        block = Bottleneck if has_bottlenecks(backbone) else BasicBlock
-        self.freeze_at = freeze_at
-        self.conv1 = Conv(3, width, 7, 2, norms[0])
+        self.backbone = backbone
+        self.norms = ["frozen" if frozen_batch_norm or part < freeze_at else "batch" for part in range(5)]
+        self.stride_in = stride_in
+        self.channels = (width, *stage_channels(backbone, width))
+        self.conv1 = Conv(3, width, 7, 2, self.norms[0])
         # The input of the pool is at least 0, so that padding with zeros is padding with minus infinity; its size
         # is even, so that the last row and column of a padding all round would never be read.
         self.pad = ops.Pad(((0, 0), (0, 0), (1, 0), (1, 0)))
         self.pool = ops.MaxPool(3, 2, "valid")
-        in_channels = width
-        layers = []
-        for stage, out_channels in enumerate(stage_channels(backbone, width)):
-            cells = []
-            for index in range(BLOCKS[backbone][stage]):
-                stride = 2 if stage > 0 and index == 0 else 1
-                cells.append(block(in_channels, out_channels, stride, norms[stage + 1], stride_in))
-                in_channels = out_channels
-            layers.append(nn.SequentialCell(*cells))
-        self.layer1, self.layer2, self.layer3, self.layer4 = layers
+        if parts == 2:
+            self.layer1 = self.make_stage(0)
+
+    def make_stage(self, stage: int) -> nn.SequentialCell:
+        """Return layer ``stage`` + 1."""
+        block = Bottleneck if has_bottlenecks(self.backbone) else BasicBlock
+        cells = []
+        in_channels, out_channels = self.channels[stage : stage + 2]
+        for index in range(BLOCKS[self.backbone][stage]):
+            stride = 2 if stage > 0 and index == 0 else 1
+            cells.append(block(in_channels, out_channels, stride, self.norms[stage + 1], self.stride_in))
+            in_channels = out_channels
+        return nn.SequentialCell(*cells)
+
+    def stem(self, x: Tensor) -> Tensor:
+        """From images (N, 3, H, W) to (N, width, H / 4, W / 4)."""
+        return self.pool(self.pad(ops.relu(self.conv1(x))))
+
+    def forward_to(self, x: Tensor, cut: str) -> Tensor:
+        """From images (N, 3, H, W) to the output of the part ``cut``, (N, C, H / 4, W / 4)."""
+        stem = self.stem(x)
+        return stem if cut == STEM else self.layer1(stem)
+
+
+class ResNet(FirstParts):
+    """The four stages' outputs, at strides 4, 8, 16 and 32. ``freeze_at`` parts do not train."""
+
+    def __init__(
+        self,
+        backbone: str,
+        width: int = 64,
+        freeze_at: int = 0,
+        frozen_batch_norm: bool = False,
+        stride_in: str = "3x3",
+    ) -> None:
+        super().__init__(backbone, width, freeze_at, frozen_batch_norm, stride_in)
+        self.freeze_at = freeze_at
+        self.layer2, self.layer3, self.layer4 = (self.make_stage(stage) for stage in (1, 2, 3))
         for part in (self.conv1, self.layer1, self.layer2, self.layer3, self.layer4)[:freeze_at]:
             for parameter in part.get_parameters():
                 parameter.requires_grad = False
 
     def construct(self, x: Tensor) -> Tuple[Tensor, Tensor, Tensor, Tensor]:
         """From images (N, 3, H, W), H and W multiples of 32, to four (N, C, H / stride, W / stride)."""
-        stem = self.pool(self.pad(ops.relu(self.conv1(x))))
-        c2 = self.layer1(ops.stop_gradient(stem) if self.freeze_at == 1 else stem)
+        return self.forward_from(self.stem(x), STEM)
+
+    def forward_from(self, x: Tensor, cut: str) -> Tuple[Tensor, Tensor, Tensor, Tensor]:
+        """From the output of the part ``cut`` to the four stages'."""
+        c2 = x if cut == LAYER1 else self.layer1(ops.stop_gradient(x) if self.freeze_at == 1 else x)
         c3 = self.layer2(ops.stop_gradient(c2) if self.freeze_at == 2 else c2)
         c4 = self.layer3(ops.stop_gradient(c3) if self.freeze_at == 3 else c3)
         c5 = self.layer4(ops.stop_gradient(c4) if self.freeze_at == 4 else c4)

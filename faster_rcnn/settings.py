@@ -10,8 +10,24 @@ from cross_silo.errors import UserError
 
 BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 STRIDES_IN = ("1x1", "3x3")
+STEM, LAYER1 = "stem", "layer1"
+CUTS = (STEM, LAYER1)
+"""Parts of the backbone after which one tensor is all that the rest needs: the pyramid reads layer1 to layer4."""
+CUT_STRIDE = 4
+"""Pixels of the network's input per position there."""
 FINEST_STRIDES = (4, 8)
 COARSEST_STRIDES = (32, 64)
+
+
+def has_bottlenecks(backbone: str) -> bool:
+    """Whether ``backbone`` is built of bottleneck blocks."""
+    return backbone not in ("resnet18", "resnet34")
+
+
+def stage_channels(backbone: str, width: int) -> Tuple[int, ...]:
+    """Return the output channels of layer1 to layer4."""
+    expansion = 4 if has_bottlenecks(backbone) else 1
+    return tuple(width * expansion * 2**stage for stage in range(4))
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from cross_silo.detection.settings import check_size
 from cross_silo.detection.suppression import detections
 from yolo.names import map_pretrained
 from yolo.settings import CUTS, STRIDES, Settings
+from yolo.specification import CUT_STRIDES, output_channels
 
 if TYPE_CHECKING:
     from mindspore import nn
@@ -51,6 +52,21 @@ class YOLOv5:
         s = self.size
         loss = YOLOLoss(self.settings, s.num_classes, s.height, s.width, s.batch_size, s.max_boxes)
         return TrainingCell(network, loss).set_train()
+
+    def feature_shape(self, cut: int) -> Tuple[int, int, int]:
+        """Return channels, height and width of an image's tensor after the first ``cut`` layers."""
+        stride = CUT_STRIDES[cut - 1]
+        return output_channels(self.settings, cut - 1), self.size.height // stride, self.size.width // stride
+
+    def is_before(self, name: str, cut: int) -> bool:
+        """Tell whether the tensor ``name`` belongs to the first ``cut`` layers."""
+        return int(name.split(".")[1]) < cut
+
+    def edge_network(self, cut: int) -> "nn.Cell":
+        """Return the first ``cut`` layers alone."""
+        from yolo.network import EdgeNetwork
+
+        return EdgeNetwork(self.settings, cut)
 
     def export_cell(self, network: "nn.Cell", images: int, file_format: str = "") -> "nn.Cell":
         """Return the cell from ``images`` images to scores and boxes of every anchor, the same for every format."""

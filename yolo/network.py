@@ -2,62 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from typing import List, Tuple
 
 from mindspore import Tensor, nn
 
 from yolo.layers import C3, SPPF, Concat, Conv, Detect, Upsample
 from yolo.settings import CUTS, LAYERS, STRIDES, Settings
+from yolo.specification import LEVELS, SPECIFICATION, scaled_channels, scaled_depth
 
 Outputs = Tuple[Tensor, Tensor, Tensor]
-# Layer: kind, where its input comes from (-1: the layer before), channels and depth of variant l.
-SPECIFICATION: Tuple[Tuple[str, Tuple[int, ...], int, int], ...] = (
-    ("stem", (-1,), 64, 0),  # 0, stride 2
-    ("conv", (-1,), 128, 0),  # 1, stride 4
-    ("c3", (-1,), 128, 3),
-    ("conv", (-1,), 256, 0),  # 3, stride 8
-    ("c3", (-1,), 256, 6),
-    ("conv", (-1,), 512, 0),  # 5, stride 16
-    ("c3", (-1,), 512, 9),
-    ("conv", (-1,), 1024, 0),  # 7, stride 32
-    ("c3", (-1,), 1024, 3),
-    ("sppf", (-1,), 1024, 0),
-    ("pointwise", (-1,), 512, 0),  # 10
-    ("upsample", (-1,), 0, 0),
-    ("concat", (-1, 6), 0, 0),
-    ("c3_plain", (-1,), 512, 3),
-    ("pointwise", (-1,), 256, 0),  # 14
-    ("upsample", (-1,), 0, 0),
-    ("concat", (-1, 4), 0, 0),
-    ("c3_plain", (-1,), 256, 3),  # 17: the level of stride 8
-    ("conv", (-1,), 256, 0),
-    ("concat", (-1, 14), 0, 0),
-    ("c3_plain", (-1,), 512, 3),  # 20: of stride 16
-    ("conv", (-1,), 512, 0),
-    ("concat", (-1, 10), 0, 0),
-    ("c3_plain", (-1,), 1024, 3),  # 23: of stride 32
-)
-LEVELS = (17, 20, 23)
-"""Layers that the head reads."""
 
 
-def scaled_channels(channels: int, width_multiple: float) -> int:
-    """Return ``channels`` times the multiple, up to the next multiple of 8."""
-    return math.ceil(channels * width_multiple / 8) * 8
-
-
-def scaled_depth(depth: int, depth_multiple: float) -> int:
-    """Return ``depth`` times the multiple, at least 1."""
-    return max(round(depth * depth_multiple), 1)
-
-
-def build_layers(settings: Settings, num_classes: int) -> List[nn.Cell]:
-    """Return layers 0 to 24."""
+def build_layers(settings: Settings, count: int = LAYERS) -> Tuple[List[nn.Cell], List[int]]:
+    """Return the first ``count`` layers and their output channels."""
     depth_multiple, width_multiple = settings.multiples
     layers: List[nn.Cell] = []
     channels: List[int] = []
-    for kind, sources, full_channels, full_depth in SPECIFICATION:
+    for kind, sources, full_channels, full_depth in SPECIFICATION[:count]:
         inputs = sum(channels[source] for source in sources) if channels else 3
         outputs = scaled_channels(full_channels, width_multiple) if full_channels else inputs
         depth = scaled_depth(full_depth, depth_multiple)
@@ -74,8 +35,7 @@ def build_layers(settings: Settings, num_classes: int) -> List[nn.Cell]:
         else:
             layers.append(Upsample() if kind == "upsample" else Concat())
         channels.append(outputs)
-    layers.append(Detect([channels[i] for i in LEVELS], STRIDES, settings.anchors_per_position, num_classes))
-    return layers
+    return layers, channels
 
 
 def check_cut(cut: int) -> None:
@@ -89,7 +49,9 @@ class YOLOv5Network(nn.Cell):
 
     def __init__(self, settings: Settings, num_classes: int) -> None:
         super().__init__()
-        self.model = nn.CellList(build_layers(settings, num_classes))
+        layers, channels = build_layers(settings)
+        head = Detect([channels[i] for i in LEVELS], STRIDES, settings.anchors_per_position, num_classes)
+        self.model = nn.CellList([*layers, head])
         for layer in list(self.model)[: settings.freeze]:
             for parameter in layer.get_parameters():
                 parameter.requires_grad = False
@@ -123,6 +85,22 @@ class YOLOv5Network(nn.Cell):
             else:
                 outputs += (self.model[layer]((outputs[-1], outputs[sources[1]])),)
         return self.model[LAYERS]((outputs[LEVELS[0]], outputs[LEVELS[1]], outputs[LEVELS[2]]))
+
+
+class EdgeNetwork(nn.Cell):
+    """The first ``cut`` layers of a :class:`YOLOv5Network` alone, their parameters under their names there."""
+
+    def __init__(self, settings: Settings, cut: int) -> None:
+        super().__init__()
+        check_cut(cut)
+        self.model = nn.CellList(build_layers(settings, cut)[0])
+
+    def construct(self, image: Tensor) -> Tensor:
+        """From uint8 RGB (N, H, W, 3) to the output of layer ``cut`` - 1, (N, C, h, w)."""
+        x = image
+        for layer in self.model:
+            x = layer(x)
+        return x
 
 
 class TrainingCell(nn.Cell):

@@ -5,6 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from cross_silo.detector import InputSize
+from tests.support.cut_network import check_cut
+from yolo import Detector
 from yolo.settings import CUTS, Settings
 
 TINY = Settings(
@@ -109,50 +112,24 @@ def test_is_release_6(network):
         np.testing.assert_allclose(ours.asnumpy(), theirs, atol=1e-4 * np.abs(theirs).max())
 
 
-class Halves:
-    """One graph from the image to the cut, another from there."""
-
-    def __init__(self, network, cut):
-        from mindspore import nn
-
-        class Edge(nn.Cell):
-            def __init__(self):
-                super().__init__(auto_prefix=False)
-                self.network = network
-
-            def construct(self, image):
-                return self.network.forward_to(image, cut)
-
-        class Server(nn.Cell):
-            def __init__(self):
-                super().__init__(auto_prefix=False)
-                self.network = network
-
-            def construct(self, tensor):
-                return self.network.forward_from(tensor, cut)
-
-        self.edge, self.server = Edge(), Server()
-
-
 @pytest.mark.parametrize("cut", CUTS)
 def test_the_halves_compose_to_the_whole_bit_for_bit(network, cut):
-    from mindspore import Tensor
-
-    image = Tensor(images())
-    halves = Halves(network, cut)
-    payload = halves.edge(image).asnumpy()
+    detector = Detector(TINY, InputSize(CLASSES, 64, 96, 2, 2, 8))
+    payload = check_cut(detector, network, images(), cut)
     stride = (2, 4, 4, 8, 8)[cut - 1]
     assert payload.shape[2:] == (64 // stride, 96 // stride)
-    for whole, composed in zip(network(image), halves.server(Tensor(payload))):
-        np.testing.assert_array_equal(composed.asnumpy(), whole.asnumpy())
 
 
 @pytest.mark.parametrize("cut", [0, 6])
 def test_refuses_other_cuts(network, cut):
     from mindspore import Tensor
 
+    from yolo.network import EdgeNetwork
+
     with pytest.raises(ValueError, match="cut"):
-        Halves(network, cut).edge(Tensor(images()))
+        network.forward_to(Tensor(images()), cut)
+    with pytest.raises(ValueError, match="cut"):
+        EdgeNetwork(TINY, cut)
 
 
 @pytest.mark.parametrize(
