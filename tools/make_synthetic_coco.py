@@ -17,6 +17,7 @@ from rich.table import Table
 
 from cross_silo.data.coco import write_json
 from cross_silo.data.synthetic import SHAPES, draw_image
+from cross_silo.data.textures import PUBLIC, TRAINING, VALIDATION
 from cross_silo.errors import UserError, run_main
 
 JPEG_QUALITY = 90
@@ -31,7 +32,9 @@ def parse(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     parser.add_argument("--size", type=int, nargs=2, default=(160, 160), metavar=("HEIGHT", "WIDTH"), help="pixels")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--classes", type=int, default=3, help=f"how many of: {', '.join(SHAPES)}")
-    parser.add_argument("--validation", action="store_true", help="other random numbers and other kinds of background")
+    look = parser.add_mutually_exclusive_group()
+    look.add_argument("--validation", action="store_true", help="other random numbers and other kinds of background")
+    look.add_argument("--public", action="store_true", help="other textures of objects, too: to pre-train on")
     parser.add_argument("--overwrite", action="store_true", help="replace a data set that stands there")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     args = parser.parse_args(argv)
@@ -56,12 +59,13 @@ def make(args: argparse.Namespace) -> Dict[str, Any]:
     os.makedirs(os.path.join(args.out, "images"), exist_ok=True)
     names = list(SHAPES)[: args.classes]
     height, width = args.size
+    look = VALIDATION if args.validation else PUBLIC if args.public else TRAINING
     images: List[Dict[str, Any]] = []
     annotations: List[Dict[str, Any]] = []
     started = time.perf_counter()
     progress = Console(stderr=True)
     for index in track(range(args.num_images), "drawing", console=progress, disable=not progress.is_terminal):
-        pixels, objects = draw_image(height, width, args.classes, args.seed, index, args.validation)
+        pixels, objects = draw_image(height, width, args.classes, args.seed, index, look)
         file_name = f"{index:06d}.jpg"
         encoded = io.BytesIO()
         Image.fromarray(pixels).save(encoded, "JPEG", quality=JPEG_QUALITY)
@@ -82,7 +86,12 @@ def make(args: argparse.Namespace) -> Dict[str, Any]:
     write_json(
         annotations_path,
         {
-            "info": {"description": "synthetic shapes", "seed": args.seed, "validation": args.validation},
+            "info": {
+                "description": "synthetic shapes",
+                "seed": args.seed,
+                "validation": args.validation,
+                "public": args.public,
+            },
             "images": images,
             "annotations": annotations,
             "categories": [{"id": index + 1, "name": name} for index, name in enumerate(names)],

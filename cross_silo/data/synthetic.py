@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from cross_silo.data.textures import BACKGROUNDS, FILLS, random_fill
+from cross_silo.data.textures import BACKGROUNDS, FILLS, LOOKS, Pattern, random_fill
 
 Points = List[Tuple[float, float]]
 
@@ -66,21 +66,21 @@ class DrawnObject:
 
 
 def draw_image(
-    height: int, width: int, num_classes: int, seed: int, index: int, validation: bool
+    height: int, width: int, num_classes: int, seed: int, index: int, look: str
 ) -> Tuple[np.ndarray, List[DrawnObject]]:
-    """Draw image ``index`` of the set that ``seed`` and ``validation`` name.
+    """Draw image ``index`` of the set that ``seed`` and ``look`` name.
 
     Args:
         height, width: pixels.
         num_classes: how many of ``SHAPES`` occur.
-        validation: other random numbers and other kinds of background than in training.
+        look: one of ``LOOKS``, each of other random numbers; validation has other kinds of background than training,
+            public other textures of objects, too.
 
     Returns:
         uint8 RGB (height, width, 3), and 1 to ``MAX_OBJECTS`` objects.
     """
-    rng = np.random.default_rng([seed, int(validation), index])
-    kinds = BACKGROUNDS["validation" if validation else "training"]
-    image = random_fill(rng, kinds, height, width, rng.uniform(0, 255, 3), spread=60.0).astype(np.float32)
+    rng = np.random.default_rng([seed, LOOKS.index(look), index])
+    image = random_fill(rng, BACKGROUNDS[look], height, width, rng.uniform(0, 255, 3), spread=60.0).astype(np.float32)
     owner = np.full((height, width), -1, np.int8)
     objects: List[DrawnObject] = []
     for _ in range(int(rng.integers(1, MAX_OBJECTS + 1))):
@@ -89,7 +89,7 @@ def draw_image(
         if placed is None:
             continue
         mask, left, top = placed
-        _paint(rng, image[top : top + mask.shape[0], left : left + mask.shape[1]], mask)
+        _paint(rng, image[top : top + mask.shape[0], left : left + mask.shape[1]], mask, FILLS[look])
         solid = mask >= 0.5
         owner[top : top + mask.shape[0], left : left + mask.shape[1]][solid] = len(objects)
         rows, columns = np.flatnonzero(solid.any(1)), np.flatnonzero(solid.any(0))
@@ -136,7 +136,7 @@ def _mask(rng: np.random.Generator, shape: Points, side: int) -> np.ndarray:
     return np.asarray(canvas.reduce(OVERSAMPLING), np.float32) / 255
 
 
-def _paint(rng: np.random.Generator, region: np.ndarray, mask: np.ndarray) -> None:
+def _paint(rng: np.random.Generator, region: np.ndarray, mask: np.ndarray, kinds: Sequence[Pattern]) -> None:
     """Fill the masked part of ``region``, float32 (h, w, 3), with a texture of a colour that stands out."""
     covered = region[mask >= 0.5].mean(0)
     color = rng.uniform(0, 255, 3)
@@ -144,5 +144,5 @@ def _paint(rng: np.random.Generator, region: np.ndarray, mask: np.ndarray) -> No
         if np.abs(color - covered).mean() >= MIN_CONTRAST:
             break
         color = rng.uniform(0, 255, 3)
-    fill = random_fill(rng, FILLS, mask.shape[0], mask.shape[1], color, spread=35.0)
+    fill = random_fill(rng, kinds, mask.shape[0], mask.shape[1], color, spread=35.0)
     region += mask[:, :, None] * (fill - region)

@@ -87,8 +87,34 @@ def ripples(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     return (waves[0] + waves[1]) / 2
 
 
-FILLS: Sequence[Pattern] = (plain, gradient, stripes, speckle, clouds, checks)
+def hatching(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """Thin lines across each other."""
+    lines = [np.abs(np.sin(_along(rng, height, width) * (math.pi / rng.uniform(6, 20)))) < 0.25 for _ in range(2)]
+    return (lines[0] | lines[1]) * 2.0 - 1
+
+
+def marble(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """Waves that clouds bend."""
+    waves = _along(rng, height, width) * (2 * math.pi / rng.uniform(15, 60))
+    return np.sin(waves + rng.uniform(1, 4) * clouds(rng, height, width))
+
+
+def blotches(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """Clouds of two brightnesses, with soft borders."""
+    return np.tanh(4 * clouds(rng, height, width))
+
+
+TRAINING, VALIDATION, PUBLIC = "training", "validation", "public"
+LOOKS = (TRAINING, VALIDATION, PUBLIC)
+"""Sets of images that look different: public images stand for those that anybody may have, of the same objects."""
+_OWN_FILLS: Sequence[Pattern] = (plain, gradient, stripes, speckle, clouds, checks)
+FILLS: Dict[str, Sequence[Pattern]] = {
+    TRAINING: _OWN_FILLS,
+    VALIDATION: _OWN_FILLS,
+    PUBLIC: (hatching, marble, blotches, arcs),
+}
 BACKGROUNDS: Dict[str, Sequence[Pattern]] = {
-    "training": (plain, gradient, stripes, speckle, clouds),
-    "validation": (checks, arcs, bands, ripples),
+    TRAINING: (plain, gradient, stripes, speckle, clouds),
+    VALIDATION: (checks, arcs, bands, ripples),
+    PUBLIC: (hatching, marble, blotches),
 }

@@ -21,6 +21,7 @@ from rich.table import Table
 from cross_silo.data.coco import CocoDataset, read_coco, write_json
 from cross_silo.data.mindrecord_writer import write_shards
 from cross_silo.data.synthetic import draw_image
+from cross_silo.data.textures import TRAINING
 from cross_silo.errors import UserError, run_main
 from cross_silo.runtime import prepare
 
@@ -52,7 +53,7 @@ def draw(directory: str) -> CocoDataset:
     annotations: List[Dict[str, Any]] = []
     height, width = DRAWN_SIZE
     for index in range(DRAWN_IMAGES):
-        pixels, objects = draw_image(height, width, 3, 0, index, False)
+        pixels, objects = draw_image(height, width, 3, 0, index, TRAINING)
         Image.fromarray(pixels).save(os.path.join(directory, f"{index}.jpg"), quality=90)
         images.append({"id": index, "file_name": f"{index}.jpg", "height": height, "width": width})
         for drawn in objects:

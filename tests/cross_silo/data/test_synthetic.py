@@ -9,7 +9,7 @@ from cross_silo.data.synthetic import SHAPES, draw_image
 
 @pytest.fixture(scope="module")
 def drawn():
-    return [draw_image(96, 128, 3, 1, index, False) for index in range(300)]
+    return [draw_image(96, 128, 3, 1, index, "training") for index in range(300)]
 
 
 def test_images_and_boxes_are_sound(drawn):
@@ -33,11 +33,11 @@ def test_classes_are_even(drawn):
 
 
 def test_the_seed_the_index_and_the_set_decide():
-    first = draw_image(64, 64, 3, 5, 2, False)
-    again = draw_image(64, 64, 3, 5, 2, False)
+    first = draw_image(64, 64, 3, 5, 2, "training")
+    again = draw_image(64, 64, 3, 5, 2, "training")
     np.testing.assert_array_equal(first[0], again[0])
     assert first[1] == again[1]
-    for other in ((6, 2, False), (5, 3, False), (5, 2, True)):
+    for other in ((6, 2, "training"), (5, 3, "training"), (5, 2, "validation"), (5, 2, "public")):
         assert not np.array_equal(first[0], draw_image(64, 64, 3, *other)[0])
 
 
@@ -88,7 +88,7 @@ def test_later_objects_leave_earlier_ones_mostly_visible(monkeypatch):
     overlaps = 0
     for index in range(200):
         placed.clear()
-        _, objects = draw_image(96, 96, 3, 3, index, False)
+        _, objects = draw_image(96, 96, 3, 3, index, "training")
         cover = np.full((96, 96), -1)
         for number, (mask, left, top) in enumerate(item for item in placed if item is not None):
             region = cover[top : top + mask.shape[0], left : left + mask.shape[1]]
