@@ -104,3 +104,11 @@ def problems(directory, manifests, **options):
     except ManifestError as error:
         return [str(problem) for problem in error.problems]
     return []
+
+
+def changed(changes):
+    """Return the sound job's manifests with what ``changes`` has by path."""
+    manifests = sound_job()
+    for path, value in changes.items():
+        put(manifests, path, value)
+    return manifests
