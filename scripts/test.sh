@@ -12,6 +12,7 @@ bash scripts/setup_engine.sh || {
 selection=(-m "not long")
 if [ "${1:-}" = --all ]; then
   selection=(); shift
+  [ ! -e .venv-engine/.set-up ] || bash scripts/setup_interop.sh
   # PyTorch, which some long tests compare with. Its CPU builds are far smaller: PIP_EXTRA_INDEX_URL may name their index.
   if [ ! -e .venv-torch/.set-up ]; then
     rm -rf .venv-torch
