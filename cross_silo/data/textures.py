@@ -111,7 +111,7 @@ _OWN_FILLS: Sequence[Pattern] = (plain, gradient, stripes, speckle, clouds, chec
 FILLS: Dict[str, Sequence[Pattern]] = {
     TRAINING: _OWN_FILLS,
     VALIDATION: _OWN_FILLS,
-    PUBLIC: (hatching, marble, blotches, arcs),
+    PUBLIC: (hatching, marble, blotches),
 }
 BACKGROUNDS: Dict[str, Sequence[Pattern]] = {
     TRAINING: (plain, gradient, stripes, speckle, clouds),

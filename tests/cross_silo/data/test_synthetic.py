@@ -5,6 +5,7 @@ import pytest
 
 from cross_silo.data import synthetic
 from cross_silo.data.synthetic import SHAPES, draw_image
+from cross_silo.data.textures import FILLS
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +107,6 @@ def test_objects_stand_out_from_what_they_cover():
     differences = []
     for _ in range(100):
         region = np.full((20, 20, 3), 128, np.float32)
-        synthetic._paint(rng, region, mask)
+        synthetic._paint(rng, region, mask, FILLS["training"])
         differences.append(np.abs(region.mean((0, 1)) - 128).mean())
     assert np.median(differences) > synthetic.MIN_CONTRAST - 10
