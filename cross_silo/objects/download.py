@@ -56,12 +56,15 @@ def fetch(
             broken. What came is kept for the next call.
     """
     place, path = locate(url), Path(target)
-    if place.kind == FILE and path.exists() and path.samefile(place.key):
-        return path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    name = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]
-    with file_lock(user_dir("objects") / name, LOCK_SECONDS):
-        _Download(place, path, opener(place, credentials), sha256, patience).run()
+    try:
+        if place.kind == FILE and path.exists() and path.samefile(place.key):
+            return path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        name = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]
+        with file_lock(user_dir("objects") / name, LOCK_SECONDS):
+            _Download(place, path, opener(place, credentials), sha256, patience).run()
+    except OSError as error:  # of this machine's files; what a connection does is told otherwise
+        raise UserError(f"{error.filename or path}: {error.strerror}") from None
     return path
 
 

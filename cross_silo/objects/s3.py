@@ -128,7 +128,7 @@ class S3Store:
 
     def _explain(self, place: Location, error: Exception) -> Exception:
         """Return ``error`` as what a user can mend, or what is worth another try."""
-        from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError, SSLError
 
         cause = error if isinstance(error, ClientError) else error.__cause__
         if isinstance(cause, ClientError):
@@ -148,6 +148,8 @@ class S3Store:
                 return UserError(f"{place}: no such object at {self._credentials.endpoint_url}")
             return UserError(f"{place}: {self._credentials.endpoint_url} answers {code} ({status})")
         what = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, (ParamValidationError, SSLError, ValueError)):  # another try would not help
+            return UserError(f"{place}: {self._credentials.endpoint_url}: {what}")
         transient = (BotoCoreError, OSError, EOFError, asyncio.TimeoutError)
         if isinstance(error, transient) or type(error).__module__.startswith("aiohttp"):
             return BrokenError(what)

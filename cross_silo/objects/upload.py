@@ -74,7 +74,10 @@ def remove(url: str, credentials: Optional[Credentials] = None, patience: float 
     if place.kind == HTTP:
         raise UserError(f"{place} cannot be removed; expected s3:// or a path")
     if place.kind == FILE:
-        Path(place.key).unlink(missing_ok=True)
+        try:
+            Path(place.key).unlink(missing_ok=True)
+        except OSError as error:
+            raise UserError(f"{place}: {error.strerror}") from None
         return
     store = open_store(credentials or Credentials.from_env())
     _patiently(lambda: store.remove(place), place, patience)

@@ -101,6 +101,7 @@ class StatusReporter:
         base = server if "://" in server else f"http://{server}"
         self._url = f"{base.rstrip('/')}/sedna/workers/{name}/info"
         self._reporter, self._tries, self._pause, self._clock = reporter, tries, pause, clock
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # it is on this host
         self._started = clock()
         self._reports: "queue.Queue[Optional[bytes]]" = queue.Queue(WAITING)
         self._deadline = math.inf
@@ -160,7 +161,7 @@ class StatusReporter:
         headers = {"Content-Type": "application/json"}
         request = urllib.request.Request(self._url, data=body, headers=headers, method="POST")
         try:
-            with urllib.request.urlopen(request, timeout=REQUEST_SECONDS) as reply:
+            with self._opener.open(request, timeout=REQUEST_SECONDS) as reply:
                 reply.read(65536)
             return None
         except urllib.error.HTTPError as error:

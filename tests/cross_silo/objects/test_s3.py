@@ -156,6 +156,11 @@ def test_missing_bucket_and_missing_object(s3_server, bucket, tmp_path):
         fetch(f"s3://{bucket}/dir/", tmp_path / "b", s3_server.credentials)
 
 
+def test_bucket_of_no_valid_name_is_an_error_at_once(s3_server, tmp_path):
+    with pytest.raises(UserError, match="Invalid bucket name"):
+        fetch("s3://no valid name/x", tmp_path / "b", s3_server.credentials)
+
+
 def test_download_goes_on_after_broken_connections(s3_server, bucket, proxy, tmp_path):
     put(write(tmp_path / "a"), f"s3://{bucket}/x", s3_server.credentials)
     proxy.limits = [2**20, 2**20, 500]

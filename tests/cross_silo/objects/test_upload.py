@@ -42,5 +42,15 @@ def test_broken_put_leaves_what_was_there(tmp_path, monkeypatch):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
 
 
+def test_place_that_cannot_be_written(tmp_path):
+    source = tmp_path / "a"
+    source.write_bytes(b"x")
+    for call in (fetch, put):
+        with pytest.raises(UserError, match="Not a directory|File exists"):
+            call(str(source), str(source / "below"))
+    with pytest.raises(UserError, match="Is a directory"):
+        remove(str(tmp_path))
+
+
 def broken(*_):
     raise OSError(28, "No space left on device")
