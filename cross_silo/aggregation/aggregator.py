@@ -6,54 +6,33 @@ import logging
 import threading
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from typing import Callable, Dict, Iterator, List, Mapping, Optional, Tuple
+from dataclasses import replace
+from typing import Callable, Dict, Iterator, List, Mapping, Optional
 
 import numpy as np
 
-from cross_silo.aggregation.averaging import NonFiniteAverageError, RoundSum
-from cross_silo.aggregation.journal import Record, round_record
+from cross_silo.aggregation.awaited_servers import AwaitedServers
+from cross_silo.aggregation.journal import Record
 from cross_silo.aggregation.leases import Leases
-from cross_silo.aggregation.models import DRAFT_SECONDS, ModelStore, Reading
-from cross_silo.aggregation.participant import Answer, Key, wait_for
+from cross_silo.aggregation.models import ModelAnswer, ModelStore
+from cross_silo.aggregation.participant import Answer, Key
+from cross_silo.aggregation.records import Measurement, Records
 from cross_silo.aggregation.refusals import Refusals
 from cross_silo.aggregation.rounds import AVERAGING, CLOSING, ENDED, FINISHED, OPEN, RUNNING, Rounds
-from cross_silo.aggregation.rules import make_sum
-from cross_silo.aggregation.shard_link import ServerLostError
-from cross_silo.aggregation.sharded_sum import ShardedSum
+from cross_silo.aggregation.sharded_sum import EXPECTED_FAILURES, make_round_sum
 from cross_silo.aggregation.shards import Shards
 from cross_silo.aggregation.update import CheckedUpdate
-from cross_silo.aggregation.windows import START, Window
 from cross_silo.config.aggregation import Aggregation
 from cross_silo.protocol import headers
-from cross_silo.protocol.layout import ModelMessage
 from cross_silo.protocol.schema import NEWEST, OUT_OF_TIME
 
 log = logging.getLogger(__name__)
 
 COMPLETE = (AVERAGING, CLOSING)
 """Phases in which a round has all its updates."""
-EXPECTED_FAILURES = (NonFiniteAverageError, ServerLostError, TimeoutError)
-"""Of a sum: they fail its round, and their text says why."""
 
 Save = Callable[[int, Mapping[str, np.ndarray]], str]
 """Writes the checkpoint of a round durably and returns its path; OSError where the disk refuses."""
-
-Measurement = Tuple[int, str, Dict[str, float]]
-"""(round, silo, metrics) of a global model on a silo's own validation set."""
-
-
-@dataclass(frozen=True)
-class ModelAnswer:
-    """What a client that asks for a model is told."""
-
-    verdict: str
-    reason: str = ""
-    reading: Optional[Reading] = None
-    settle: Optional[Callable[[], bool]] = None
-    """Where the model's checkpoint is still being written: waits for it; False: the round failed after all."""
-    status: Mapping[str, str] = field(default_factory=dict)
-    """Headers that hold once the answer is settled."""
 
 
 class Aggregator:
@@ -82,30 +61,20 @@ class Aggregator:
         self.changed = threading.Condition()
         """Guards ``rounds``; notified whenever they change."""
         self._shards = shards
-        self._sum = self._make_sum(aggregation)
+        self._sum = make_round_sum(aggregation, models, shards)
         if shards is not None:
             shards.on_lost, shards.on_back = self._server_lost, self._server_back
         self.refusals = Refusals()
         self._save = save
         self._clock = clock
-        self._averaged_at = 0.0
-        self._away_since: Optional[float] = None
-        self._bytes_up = self._bytes_down = 0
-        self._records: List[Record] = []
-        self._measured: List[Measurement] = []
-        self.recorded = threading.Event()
-        """Set when there are records or measurements to take."""
+        self._records = Records()
+        self._awaited = AwaitedServers(shards)
         self._leaving = False
 
-    def _make_sum(self, settings: Aggregation) -> RoundSum:
-        models = self.models
-
-        def place() -> ModelMessage:
-            return models.draft(DRAFT_SECONDS)
-
-        if self._shards is None:
-            return make_sum(settings, place, lambda: models.tensors)
-        return ShardedSum(settings, place, lambda: models.tensors, self._shards)
+    @property
+    def recorded(self) -> threading.Event:
+        """Set when there are records or measurements to take."""
+        return self._records.recorded
 
     # for the service
 
@@ -131,9 +100,9 @@ class Aggregator:
             return Answer(OUT_OF_TIME, f"silo {silo} is not leased to this worker; it is {holder}")
         if self.rounds.phase in COMPLETE:
             return None
-        away = self._shards.away() if self._shards is not None else ""
-        if away and self.running:
-            return replace(wait_for(f"a round needs every server; {away}"), key=self.rounds.key)
+        refusal = self._awaited.refusal() if self.running else None
+        if refusal is not None:
+            return replace(refusal, key=self.rounds.key)
         before = self.rounds.phase, len(self.rounds.participants)
         answer = self.rounds.join(silo, worker, lease.node if lease is not None else "", samples)
         if before != (self.rounds.phase, len(self.rounds.participants)):
@@ -164,7 +133,7 @@ class Aggregator:
             key = self.rounds.key
             if not answer.ok:
                 return answer
-            self._bytes_up += update.size
+            self._records.bytes_up += update.size
         try:
             self._add(key, silo, replace(update, silo=silo))
         except EXPECTED_FAILURES as error:
@@ -186,7 +155,7 @@ class Aggregator:
                 self.models.stamp(self._sum.place, key[0])
             with self.changed:
                 if self.rounds.added(key, silo, update.loss, update.stats):
-                    self._averaged_at = self._clock()
+                    self._records.averaged_at = self._clock()
                 self.changed.notify_all()
 
     def model(self, iteration: int, attempt: Optional[int], worker: str, wait: float) -> ModelAnswer:
@@ -255,8 +224,7 @@ class Aggregator:
         with self.changed:
             known = lease is not None and lease.worker == worker and 0 <= round <= self.rounds.good_rounds
             if known:
-                self._measured.append((round, silo, dict(metrics)))
-                self.recorded.set()
+                self._records.add_measured(round, silo, metrics)
         return known
 
     def release(self, silo: str, worker: str) -> bool:
@@ -270,7 +238,7 @@ class Aggregator:
     def sent(self, size: int) -> None:
         """Count bytes of a model that left."""
         with self.changed:
-            self._bytes_down += size
+            self._records.bytes_down += size
 
     def status(self) -> Dict[str, str]:
         """Return the headers that tell any client where the job is."""
@@ -298,7 +266,9 @@ class Aggregator:
         with self.changed:
             before = self.rounds.key, self.rounds.phase
             self.rounds.tick()
-            self._await_servers()
+            overdue = self._awaited.overdue(self.rounds.settings, self._clock()) if self.running else ""
+            if overdue:
+                self.rounds.fail(overdue)
             if before != (self.rounds.key, self.rounds.phase):
                 self._noted()
 
@@ -311,20 +281,7 @@ class Aggregator:
 
     def _server_back(self) -> None:
         with self.changed:
-            self._away_since = None
             self.changed.notify_all()
-
-    def _await_servers(self) -> None:
-        """Fail the round that cannot begin because a server is away, once its start window is over."""
-        since = self._shards.away_since() if self._shards is not None else None
-        if since is None or not self.running:
-            self._away_since = None
-            return
-        self._away_since = max(since, self._away_since or since)
-        window = Window(START, self.rounds.settings.start_fl_job_time_window / 1000, self._away_since)
-        if window.left(self._clock()) <= 0:
-            self._away_since = self._clock()
-            self.rounds.fail(f"{window} ended; {self._shards.away()}")
 
     def close_rounds(self, stop: threading.Event) -> None:
         """Save and publish the model of each complete round until ``stop``."""
@@ -373,7 +330,7 @@ class Aggregator:
             self.models.stamp(self._sum.place, key[0])
             with self.changed:
                 done = self.rounds.averaged(key)
-                self._averaged_at = self._clock()
+                self._records.averaged_at = self._clock()
                 self.changed.notify_all()
         return done
 
@@ -386,27 +343,18 @@ class Aggregator:
 
     def _noted(self, checkpoint: str = "", checkpoint_seconds: float = 0.0) -> None:
         """Turn ended attempts into records and wake whoever waits; the caller holds :attr:`changed`."""
-        for outcome in self.rounds.take_outcomes():
-            record = round_record(
-                outcome, self._averaged_at, checkpoint, checkpoint_seconds, self._bytes_up, self._bytes_down
-            )
-            self._bytes_up = self._bytes_down = 0
-            self._records.append(record)
-            self.recorded.set()
+        self._records.add(self.rounds.take_outcomes(), checkpoint, checkpoint_seconds)
         self.changed.notify_all()
 
     def take_records(self) -> List[Record]:
         """Return the records of attempts that ended since the last call."""
         with self.changed:
-            taken, self._records = self._records, []
-            self.recorded.clear()
-        return taken
+            return self._records.take()
 
     def take_measured(self) -> List[Measurement]:
         """Return the silos' measurements since the last call."""
         with self.changed:
-            taken, self._measured = self._measured, []
-        return taken
+            return self._records.take_measured()
 
     def control(self, action: Callable[[Rounds], None]) -> None:
         """Change the rounds (enable, disable, end) and tell everybody."""
@@ -447,6 +395,6 @@ class Aggregator:
             with self.changed:
                 self.rounds = rounds
                 self.models.renumber(0)
-                self._measured = []
+                self._records.take_measured()
                 self.refusals.begin_with({})
                 self._noted()

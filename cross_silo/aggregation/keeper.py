@@ -8,10 +8,11 @@ import threading
 import time
 from typing import Any, Callable, Dict, List, Mapping
 
-from cross_silo.aggregation.aggregator import Aggregator, Measurement
+from cross_silo.aggregation.aggregator import Aggregator
 from cross_silo.aggregation.guarded_store import GuardedStore
 from cross_silo.aggregation.job import Job
 from cross_silo.aggregation.journal import Journal, Record
+from cross_silo.aggregation.records import Measurement
 from cross_silo.aggregation.rounds import ENDED, FINISHED, RUNNING, STOPPED, Rounds
 from cross_silo.checkpoint import prune_checkpoints
 from cross_silo.checkpoint.best import keep_best

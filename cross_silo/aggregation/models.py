@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import Any, Dict, List, Mapping, Sequence, Tuple
+from dataclasses import dataclass, field
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -54,6 +55,19 @@ class Reading:
 def reply_values(round: int) -> Dict[str, Any]:
     """Return the fields of the reply to getModel with the model of ``round``."""
     return {"retcode": SUCCEED, "reason": "", "iteration": round + 1, "timestamp": f"{int(time.time() * 1000):013d}"}
+
+
+@dataclass(frozen=True)
+class ModelAnswer:
+    """What a client that asks for a model is told."""
+
+    verdict: str
+    reason: str = ""
+    reading: Optional[Reading] = None
+    settle: Optional[Callable[[], bool]] = None
+    """Where the model's checkpoint is still being written: waits for it; False: the round failed after all."""
+    status: Mapping[str, str] = field(default_factory=dict)
+    """Headers that hold once the answer is settled."""
 
 
 class ModelStore:

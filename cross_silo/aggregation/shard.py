@@ -8,43 +8,21 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Dict, Mapping, Optional, Sequence, Set, Tuple
 
+from cross_silo.aggregation.arrival import ADDED, ADDING, DROPPED, EXPECTED, RECEIVED, REFUSED, Arrival
 from cross_silo.aggregation.averaging import RoundSum
-from cross_silo.aggregation.models import DRAFT_SECONDS, ModelStore, Reading
+from cross_silo.aggregation.models import ModelStore, Reading
 from cross_silo.aggregation.participant import Key
-from cross_silo.aggregation.rules import make_sum
+from cross_silo.aggregation.sharded_sum import make_round_sum
 from cross_silo.aggregation.update import CheckedUpdate
 from cross_silo.config.aggregation import Aggregation
 from cross_silo.protocol.layout import ModelMessage
 
-EXPECTED, RECEIVED, REFUSED, ADDING, ADDED, DROPPED = "expected", "received", "refused", "adding", "added", "dropped"
-"""States of an update's shard; in the last two and in "refused" nothing more comes of it."""
-
 
 class ShardError(Exception):
     """The leader asks for what is not there: one of the two was restarted, or the round is another one."""
-
-
-@dataclass
-class Arrival:
-    """One silo's shard of an update."""
-
-    worker: str
-    samples: int
-    state: str = EXPECTED
-    update: Optional[CheckedUpdate] = None
-    squares: float = 0.0
-    """Sum of squares of its part of the update's norm."""
-    reason: str = ""
-    """Why it is refused or dropped; "kind" says which of the reasons in refusals it is."""
-    kind: str = ""
-
-    @property
-    def is_over(self) -> bool:
-        """Whether its buffer may be used again."""
-        return self.state in (ADDED, DROPPED, REFUSED)
 
 
 class Shard:
@@ -78,7 +56,7 @@ class Shard:
             self.term, self.key, self.models, self._draft = term, None, models, None
             self.trainable = tuple(trainable)
             self._added = set()
-            self._sum = make_sum(self._settings, lambda: models.draft(DRAFT_SECONDS), lambda: models.tensors)
+            self._sum = make_round_sum(self._settings, models, None)
             return models.message
 
     def serve(self, term: str, tag: str) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 from typing import Any, Callable, Dict, List, Mapping, Tuple
 
+from cross_silo.aggregation.arrival import ADDED, Arrival
 from cross_silo.aggregation.averaging import NonFiniteAverageError
 from cross_silo.aggregation.norms import squared_norm
 from cross_silo.aggregation.participant import Key
 from cross_silo.aggregation.refusals import MESSAGE
-from cross_silo.aggregation.shard import ADDED, Arrival, Shard, ShardError
+from cross_silo.aggregation.shard import Shard, ShardError
 from cross_silo.aggregation.shard_link import NON_FINITE, PREFIX, TERM
 from cross_silo.aggregation.update import CheckedUpdate
 from cross_silo.aggregation.uploads import InvalidUpdateError, UploadPool, check_update, receive

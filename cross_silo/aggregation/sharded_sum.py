@@ -7,13 +7,18 @@ from typing import Callable, Dict, List, Optional, Sequence
 
 import numpy as np
 
-from cross_silo.aggregation.averaging import Place, RoundSum
+from cross_silo.aggregation.averaging import NonFiniteAverageError, Place, RoundSum
+from cross_silo.aggregation.models import DRAFT_SECONDS, ModelStore
 from cross_silo.aggregation.participant import Key
 from cross_silo.aggregation.rules import make_sum
+from cross_silo.aggregation.shard_link import ServerLostError
 from cross_silo.aggregation.shards import Shards
 from cross_silo.aggregation.update import CheckedUpdate, Tensors
 from cross_silo.config.aggregation import Aggregation
 from cross_silo.protocol.layout import ModelMessage
+
+EXPECTED_FAILURES = (NonFiniteAverageError, ServerLostError, TimeoutError)
+"""They fail a round, and their text says why."""
 
 
 class _OwnPart:
@@ -55,3 +60,18 @@ class ShardedSum(RoundSum):
     def reset(self) -> None:
         super().reset()
         self._own.reset()
+
+
+def make_round_sum(settings: Aggregation, models: ModelStore, shards: Optional[Shards]) -> RoundSum:
+    """Return the rule that ``settings`` name, for the model in ``models``.
+
+    Args:
+        shards: the job's other servers; None: there are none.
+    """
+
+    def place() -> ModelMessage:
+        return models.draft(DRAFT_SECONDS)
+
+    if shards is None:
+        return make_sum(settings, place, lambda: models.tensors)
+    return ShardedSum(settings, place, lambda: models.tensors, shards)

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence
 
+from cross_silo.aggregation.arrival import DROPPED, EXPECTED, REFUSED
 from cross_silo.aggregation.models import ModelStore
 from cross_silo.aggregation.participant import Key
-from cross_silo.aggregation.shard import DROPPED, EXPECTED, REFUSED
 from cross_silo.aggregation.shard_link import WORK_SECONDS, ServerLostError, ShardLink
 from cross_silo.aggregation.update import Tensors
 from cross_silo.aggregation.uploads import InvalidUpdateError

@@ -17,7 +17,6 @@ from cross_silo.errors import UserError
 from cross_silo.protocol import headers
 from cross_silo.protocol.access import Credentials
 from cross_silo.protocol.connection import OnHead, ReceiveBuffer, Reply, TransportError, exchange
-from cross_silo.protocol.layout import ModelMessage
 from cross_silo.protocol.messages import Message, decode, encode
 from cross_silo.protocol.replies import (
     HeartbeatReply,
@@ -28,11 +27,14 @@ from cross_silo.protocol.replies import (
     ServerUnreachable,
     SiloTaken,
     Ticket,
+    state_of,
+    text_of,
 )
 from cross_silo.protocol.retry import Retrier, RetryPolicy
-from cross_silo.protocol.schema import DISABLED, NEWEST, OUT_OF_TIME, SAFEMODE, SUCCEED
+from cross_silo.protocol.schema import NEWEST, OUT_OF_TIME, SAFEMODE, SUCCEED
 from cross_silo.protocol.shard_client import ShardClient
-from cross_silo.protocol.split import Split
+from cross_silo.protocol.split import names_of
+from cross_silo.protocol.update_messages import WHOLE, UpdateMessages
 from cross_silo.protocol.verifier import InvalidMessageError
 
 log = logging.getLogger(__name__)
@@ -89,8 +91,8 @@ class AggregationClient:
         self._wait_for_server = wait_for_server
         self._shown = shown
         self._receive = ReceiveBuffer()
-        self._upload: Optional[ModelMessage] = None
-        self._shards = ShardClient(self._ask_at)
+        self._updates = UpdateMessages(silo)
+        self._shards = ShardClient(self._ask_at, self._updates.forget)
         self._ticket: Optional[Ticket] = None
         self._samples = 0
         self._fingerprint = ""
@@ -175,12 +177,12 @@ class AggregationClient:
         wait = min(wait, headers.MAX_WAIT)
         told = {headers.WAIT: f"{wait:g}"} if wait else {}
         reply = self._call("/startFLJob", body, told, wait)
-        while _text(reply) == SAFEMODE:
+        while text_of(reply) == SAFEMODE:
             time.sleep(SAFEMODE_PAUSE)
             reply = self._call("/startFLJob", body, told, wait)
-        state = _state(reply)
-        if _text(reply) is not None:
-            return Ticket(0, 0, False, _text(reply) or "", state)
+        state = state_of(reply)
+        if text_of(reply) is not None:
+            return Ticket(0, 0, False, text_of(reply) or "", state)
         message = self._decode(reply, "ResponseFLJob")
         code, reason = message["retcode"], message["reason"] or ""
         joined = code == SUCCEED or (code == OUT_OF_TIME and reason.startswith(ALREADY_JOINED))
@@ -212,45 +214,25 @@ class AggregationClient:
         """
         told = {headers.ATTEMPT: str(ticket.attempt), headers.STATS: json.dumps(dict(stats))}
         found = self._shards.split_of(list(weights))
+        values = {"iteration": ticket.iteration, "upload_loss": loss, "timestamp": _now()}
         if found is not None:
-            reply = self._push_shards(ticket, found, weights, data_size, loss, told)
-            if isinstance(reply, PushReply):
-                return reply
-            if not self._shards.unreachable:
+            refused = self._ask_permit(ticket)
+            if refused is not None:
+                return refused
+            told[headers.SHARD] = "1"
+
+            def make(index: int) -> memoryview:
+                shard = {name: weights[name] for name in names_of(found, index)}
+                return self._updates.filled(index, shard, data_size, values)
+
+            send = partial(self._call, "/updateModel", more=told)
+            reply, problem = self._shards.send(make, told, send, self._give_permit_back)
+            if not problem:
                 return self._pushed(reply)
-            log.warning("%s: the whole update goes to the first server", self._shards.unreachable)
-        message = self._laid_out(weights)
-        _fill(message, {"iteration": ticket.iteration, "upload_loss": loss, "timestamp": _now()}, weights, data_size)
-        return self._pushed(self._call("/updateModel", message.buffer, told))
-
-    def _push_shards(
-        self,
-        ticket: Ticket,
-        found: Split,
-        weights: Mapping[str, np.ndarray],
-        data_size: int,
-        loss: float,
-        told: Mapping[str, str],
-    ) -> Union[Reply, PushReply]:
-        """Send each server its shard; return the first server's reply, or why nothing was sent."""
-        refused = self._ask_permit(ticket)
-        if refused is not None:
-            return refused
-        self._shards.unreachable = ""
-        told = {**told, headers.SHARD: "1"}
-        values = {"fl_name": "cross_silo", "fl_id": self._silo, "iteration": ticket.iteration, "upload_loss": loss}
-        values["timestamp"] = _now()
-
-        def make(index: int) -> memoryview:
-            message = self._shards.message(index, found, weights, values)
-            _fill(message, {}, weights, data_size)
-            return message.buffer
-
-        for index in self._shards.others:
-            self._shards.send(index, partial(make, index), told, self._give_permit_back)
-        reply = self._call("/updateModel", make(0), told)
-        self._shards.end_sending()
-        return reply
+            log.warning("%s: the whole update goes to the first server", problem)
+            del told[headers.SHARD]
+        message = self._updates.filled(WHOLE, weights, data_size, values)
+        return self._pushed(self._call("/updateModel", message, told))
 
     def _ask_permit(self, ticket: Ticket) -> Optional[PushReply]:
         """Wait until the servers expect this worker's shards; return why they do not."""
@@ -271,24 +253,15 @@ class AggregationClient:
 
     def _pushed(self, reply: Reply) -> PushReply:
         """Return what the reply to an update says."""
-        state = _state(reply)
-        if _text(reply) is not None:
-            return PushReply(False, _text(reply) or "", state)
+        state = state_of(reply)
+        if text_of(reply) is not None:
+            return PushReply(False, text_of(reply) or "", state)
         answer = self._decode(reply, "ResponseUpdateModel")
         code, reason = answer["retcode"], answer["reason"] or ""
         accepted = code == SUCCEED or (code == OUT_OF_TIME and reason.startswith(ALREADY_PUSHED))
         if not accepted and code != OUT_OF_TIME:
             raise UserError(f"the server refuses the update of silo {self._silo}: {reason}")
         return PushReply(accepted, reason, state)
-
-    def _laid_out(self, weights: Mapping[str, np.ndarray]) -> ModelMessage:
-        """Return the one message that updates are written into."""
-        sizes = {name: array.size for name, array in weights.items()}
-        if self._upload is None or {name: len(view) for name, view in self._upload.tensors.items()} != sizes:
-            values = {"fl_name": "cross_silo", "fl_id": self._silo, "iteration": 0, "upload_loss": 0.0}
-            self._upload = None
-            self._upload = ModelMessage("RequestUpdateModel", sizes, {**values, "timestamp": _now()})
-        return self._upload
 
     def get_model(self, iteration: Optional[int], wait: float = 0.0) -> ModelReply:
         """Ask for the model of round ``iteration``; None: the newest good one.
@@ -314,9 +287,9 @@ class AggregationClient:
             others = self._shards.fetched(reply.headers)
             if others is None:
                 reply, others = self._call("/getModel", body, whole, wait, self._receive), []
-        state = _state(reply)
-        if _text(reply) is not None:
-            return ModelReply(headers.PENDING, _text(reply) or "", -1, None, state)
+        state = state_of(reply)
+        if text_of(reply) is not None:
+            return ModelReply(headers.PENDING, text_of(reply) or "", -1, None, state)
         message = self._decode(reply, "ResponseGetModel")
         reason = headers.unquote(reply.headers.get(headers.REASON)) or message["reason"] or ""
         if message["retcode"] != SUCCEED:
@@ -402,22 +375,6 @@ class AggregationClient:
             raise UserError(f"{self._address} does not answer as an aggregation server does: {error}") from None
 
 
-def _fill(message: ModelMessage, values: Mapping[str, Any], weights: Mapping[str, np.ndarray], data_size: int) -> None:
-    """Write an update, or a shard of one, into its message."""
-    for name, value in values.items():
-        message.set(name, value)
-    factor = np.float32(data_size)
-    for name, out in message.tensors.items():
-        np.multiply(weights[name].reshape(-1), factor, out=out, casting="same_kind")
-
-
-def _text(reply: Reply) -> Optional[str]:
-    """Return a plain-text reply's text; None where the reply is a message."""
-    if reply.status == 200 and reply.content_type.startswith("text/html"):
-        return str(bytes(reply.body), "utf-8", "replace")
-    return None
-
-
 def _content(reply: Reply, refused: tuple = ()) -> Dict[str, Any]:
     """Return a JSON reply's object. Raises UserError for a status that is neither 200 nor in ``refused``."""
     try:
@@ -429,12 +386,6 @@ def _content(reply: Reply, refused: tuple = ()) -> Dict[str, Any]:
     if reply.status != 200 and reply.status not in refused:
         raise UserError(str(content.get("error", f"HTTP {reply.status}")))
     return content
-
-
-def _state(reply: Reply) -> str:
-    """Return the job's state; of an engine that sends none, what its text says."""
-    known = reply.headers.get(headers.STATE)
-    return known or ("finished" if _text(reply) == DISABLED else "running")
 
 
 def _whole(value: Optional[str], missing: int) -> int:

@@ -8,6 +8,9 @@ from typing import Any, Dict, List, Optional, Union
 import numpy as np
 
 from cross_silo.errors import UserError
+from cross_silo.protocol import headers
+from cross_silo.protocol.connection import Reply
+from cross_silo.protocol.schema import DISABLED
 
 
 class ServerUnreachable(UserError):  # noqa: N818
@@ -95,3 +98,16 @@ class ModelReply:
     weights: Optional[Dict[str, np.ndarray]]
     """Flat float32 views of the receive buffer."""
     state: str
+
+
+def text_of(reply: Reply) -> Optional[str]:
+    """Return a plain-text reply's text; None where the reply is a message."""
+    if reply.status == 200 and reply.content_type.startswith("text/html"):
+        return str(bytes(reply.body), "utf-8", "replace")
+    return None
+
+
+def state_of(reply: Reply) -> str:
+    """Return the job's state; of an engine that sends none, what its text says."""
+    known = reply.headers.get(headers.STATE)
+    return known or ("finished" if text_of(reply) == DISABLED else "running")

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
-
-import numpy as np
 
 from cross_silo.protocol import headers
 from cross_silo.protocol.connection import ReceiveBuffer, Reply, TransportError
-from cross_silo.protocol.layout import ModelMessage
 from cross_silo.protocol.messages import decode
 from cross_silo.protocol.schema import SUCCEED
-from cross_silo.protocol.split import Split, from_text, names_of
+from cross_silo.protocol.split import Split, from_text
 from cross_silo.protocol.tasks import Task
 from cross_silo.protocol.verifier import InvalidMessageError
 
@@ -31,17 +29,14 @@ Ask = Callable[..., Reply]
 class ShardClient:
     """Talks to the job's servers but the first, at the same host."""
 
-    def __init__(self, ask: Ask) -> None:
+    def __init__(self, ask: Ask, in_use: Callable[[int], None]) -> None:
+        """Args: ``in_use`` is told of a server whose message may still be read after its update's fate is known."""
         self._ask = ask
+        self._in_use = in_use
         self._ports: Tuple[int, ...] = ()
         self._split_text = ""
-        self._messages: Dict[int, ModelMessage] = {}
         self._receive: Dict[int, ReceiveBuffer] = {}
-        self._sending: Dict[int, Task] = {}
         self._fetching: Dict[int, Task] = {}
-        self._tag = ""
-        self.unreachable = ""
-        """Why the last update's shards were not delivered; empty: they were."""
 
     def learn(self, told: Mapping[str, str]) -> None:
         """Note what the first server says of the others in a reply to startFLJob."""
@@ -60,46 +55,42 @@ class ShardClient:
 
     # an update
 
-    def message(self, index: int, found: Split, weights: Mapping[str, np.ndarray], values: Mapping[str, Any]) -> Any:
-        """Return server ``index``'s shard of an update, laid out but not filled."""
-        sizes = {name: weights[name].size for name in names_of(found, index)}
-        message = self._messages.get(index)
-        if message is None or {name: len(view) for name, view in message.tensors.items()} != sizes:
-            message = self._messages[index] = ModelMessage("RequestUpdateModel", sizes, values)
-        for name, value in values.items():
-            if not isinstance(value, str) or name == "timestamp":
-                message.set(name, value)
-        return message
-
     def send(
-        self, index: int, make: Callable[[], memoryview], told: Mapping[str, str], failed: Callable[[str], None]
-    ) -> None:
-        """Begin to send server ``index`` its shard.
+        self,
+        make: Callable[[int], memoryview],
+        told: Mapping[str, str],
+        first: Callable[[memoryview], Reply],
+        failed: Callable[[str], None],
+    ) -> Tuple[Reply, str]:
+        """Send every server its shard at the same time.
 
         Args:
-            make: returns the message.
-            failed: called where the server cannot be reached, with what is wrong.
+            make: returns a server's shard.
+            first: sends the first server's, and returns its reply.
+            failed: called where a server cannot be reached, with what is wrong.
+
+        Returns:
+            The first server's reply, which says what became of the update; and which server could not be reached.
         """
+        problems: List[str] = []
 
-        def run() -> None:
+        def run(index: int) -> None:
             try:
-                self._ask(self._ports[index], "/updateModel", make(), told, SEND_SECONDS, None)
+                self._ask(self._ports[index], "/updateModel", make(index), told, SEND_SECONDS, None)
             except TransportError as error:
-                self.unreachable = f"server_{index} (port {self._ports[index]}) is not reached: {error}"
-                failed(self.unreachable)
+                problems.append(f"server_{index} (port {self._ports[index]}) is not reached: {error}")
+                failed(problems[-1])
 
-        self._sending[index] = Task(run)
-
-    def end_sending(self) -> None:
-        """The update's fate is known: wait for the other servers a little."""
+        tasks = {index: Task(partial(run, index)) for index in self._others}
+        reply = first(make(0))
         deadline = time.monotonic() + END_SECONDS
-        for index, task in self._sending.items():
+        for index, task in tasks.items():
             if not task.wait(max(deadline - time.monotonic(), 0.0)):
-                self._messages.pop(index, None)  # it may be read still
-        self._sending = {}
+                self._in_use(index)
+        return reply, "; ".join(problems)
 
     @property
-    def others(self) -> range:
+    def _others(self) -> range:
         """Indices of the servers but the first."""
         return range(1, len(self._ports))
 
@@ -107,16 +98,16 @@ class ShardClient:
 
     def fetch(self, status: int, told: Mapping[str, str]) -> None:
         """Begin to fetch the other servers' shards of the model whose head the first server has sent."""
-        self._tag = told.get(headers.TAG) or ""
-        if status != 200 or not self._tag:
+        tag = told.get(headers.TAG) or ""
+        if status != 200 or not tag:
             return
         for task in self._fetching.values():  # of a reply that was broken off: their buffers are used again
             task.wait()
-        more = {headers.SHARD: "1", headers.TAG: self._tag, headers.WAIT: f"{TAG_WAIT:g}"}
-        for index in self.others:
+        more = {headers.SHARD: "1", headers.TAG: tag, headers.WAIT: f"{TAG_WAIT:g}"}
+        for index in self._others:
             receive = self._receive.setdefault(index, ReceiveBuffer())
             arguments = (self._ports[index], "/getModel", b"", more, FETCH_SECONDS, receive)
-            self._fetching[index] = Task(lambda arguments=arguments: self._ask(*arguments))
+            self._fetching[index] = Task(partial(self._ask, *arguments))
 
     def fetched(self, told: Mapping[str, str]) -> Optional[List[Dict[str, Any]]]:
         """Return the features of the other servers that belong to the first one's reply; None where one is missing."""
