@@ -125,7 +125,7 @@ def test_absent_controller_and_tokens_over_tls(pods, free_port, tmp_path):
         (auth / name).unlink()
     hashes = (auth / "tokens.json").read_text()
     absent = {"LC_SERVER": f"http://127.0.0.1:{free_port}", "CROSS_SILO_AUTH_DIR": str(auth)}
-    aggregator = pods.aggregator(CROSS_SILO_TOKEN=hashes, **absent)
+    aggregator = pods.aggregator(CROSS_SILO_TOKEN=hashes, AGG_BIND_IP="", **absent)  # every address of the pod
     tokens = [(auth / f"silo_{index}.token").read_text().strip() for index in range(2)]
     pods.wait_log("aggregator.log", "serves job")
     thief = pods.trainer(1, CROSS_SILO_TOKEN=tokens[1], **absent)
