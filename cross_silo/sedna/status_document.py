@@ -63,9 +63,15 @@ def status_document(source: Union[Path, JobStore], plan: JobPlan, now: Optional[
     run_dir = source if isinstance(source, Path) else Path(plan.run_dir)
     store = _store(plan) if isinstance(source, Path) else source
     progress = (_live(store, plan.fl_name, now) if store is not None else None) or _left(run_dir)
-    trainers = [(trainer, _phase(run_dir, f"worker_{trainer.index}", progress)) for trainer in plan.trainers]
-    server = _phase(run_dir, SERVER, progress)
-    phases = [server, *(phase for _, phase in trainers)]
+    silos = dict(progress.silos)
+    trainers = []
+    for trainer in plan.trainers:
+        told = silos.get(trainer.silo, {})
+        alive = bool(told.get("live"))
+        trainers.append((trainer, _phase(run_dir, f"worker_{trainer.index}", progress, alive, bool(told)), told))
+    serves = progress.state in ("running", "disabled")
+    server = _phase(run_dir, SERVER, progress, serves, bool(progress.state))
+    phases = [server, *(phase for _, phase, _ in trainers)]
     phase = _job_phase(progress, phases)
     return {
         "apiVersion": "sedna.io/v1alpha1",
@@ -84,7 +90,7 @@ def status_document(source: Union[Path, JobStore], plan: JobPlan, now: Optional[
             "model": {"name": plan.model_name, "url": plan.aggregator.model_url},
             "nodes": [
                 {"node": plan.aggregator.node, "role": "aggregation", "worker": SERVER, "phase": server},
-                *(_node(trainer, phase, dict(progress.silos).get(trainer.silo, {})) for trainer, phase in trainers),
+                *(_node(*entry) for entry in trainers),
             ],
         },
     }
@@ -177,11 +183,18 @@ def _node(trainer: TrainerPlan, phase: str, told: Mapping[str, Any]) -> Document
     }
 
 
-def _phase(run_dir: Path, role: str, progress: Progress) -> str:
-    """Return how a worker stands: whether its process lives, and if it does not, whether it left a job in progress."""
+def _phase(run_dir: Path, role: str, progress: Progress, alive: bool, known: bool) -> str:
+    """Return how a worker stands: by its process here, or by what the job says of one on another machine.
+
+    Args:
+        alive: the job says that it lives.
+        known: the job has heard of it.
+    """
     record = read_json(run_dir / role / PROCESS_FILE)
     if record is None:
-        return PENDING
+        if alive:
+            return RUNNING
+        return ENDED.get(progress.state, PENDING) if known else PENDING
     if proc.is_alive(int(record.get("pid") or 0), int(record.get("start_time") or 0)):
         return RUNNING
     return ENDED.get(progress.state, FAILED)

@@ -143,6 +143,19 @@ def test_after_its_end(plan, tmp_path, store, state, phase, counts, last):
     assert [node["loss"] for node in from_file["crossSilo"]["nodes"][1:]] == [0.5, 1.5]
 
 
+def test_workers_of_other_machines(plan, store):
+    """Where there is no process of theirs here, the job's word counts."""
+    begin(store)
+    store.beat("server", "h:1", {"address": "127.0.0.1:7363", "told": NOW})
+    store.acquire_lease("silo_0", "w0", 20.0, {"node": "h:2", "samples": 100, "iteration": 3, "loss": 0.25})
+    document = status_document(store, plan, NOW)
+    assert [node["phase"] for node in document["crossSilo"]["nodes"]] == ["Running", "Running", "Pending"]
+    assert document["status"]["phase"] == "Running"
+    store.end("finished", "")
+    store.release_lease("silo_0", "w0")
+    assert status_document(store, plan, NOW)["status"]["phase"] == "Succeeded"
+
+
 def test_server_that_died_is_no_end_of_the_job(plan, tmp_path, store):
     begin(store)
     process(tmp_path, "server_0")
