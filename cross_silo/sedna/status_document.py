@@ -7,22 +7,17 @@ from __future__ import annotations
 
 import calendar
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
+from typing import Any, Dict, List, Mapping, Optional, Union
 
-import redis
 import yaml
 
-from cross_silo.config.federated import DistributedCache
-from cross_silo.coordination import JobStore, connect
-from cross_silo.errors import UserError
+from cross_silo.coordination import JobStore
 from cross_silo.launch import proc
 from cross_silo.launch.record import read_json
 from cross_silo.launch.role import PROCESS_FILE
 from cross_silo.launch.table import table
-from cross_silo.report.status import read_status
-from cross_silo.report.summary import FILE, METRICS
+from cross_silo.sedna.job_progress import Progress, job_store, left_progress, live_progress
 from cross_silo.sedna.plan import JobPlan, TrainerPlan
 
 Document = Dict[str, Any]
@@ -30,26 +25,6 @@ PENDING, RUNNING, SUCCEEDED, FAILED = "Pending", "Running", "Succeeded", "Failed
 """Phases of a job, and of its workers."""
 SERVER = "server_0"
 ENDED = {"finished": SUCCEEDED, "failed": FAILED, "stopped": FAILED}
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What is known of a job's rounds, from its live store or from what it left behind."""
-
-    state: str = ""
-    """running, finished, failed, stopped, ...; empty: no round has begun."""
-    reason: str = ""
-    started: Optional[float] = None
-    ended: Optional[float] = None
-    """Unix time of the end, or of the newest round."""
-    round: int = 0
-    """Good rounds."""
-    rounds: int = 0
-    failed_rounds: int = 0
-    updates: int = 0
-    metrics: Tuple[Tuple[str, float], ...] = ()
-    silos: Tuple[Tuple[str, Mapping[str, Any]], ...] = ()
-    """By name: what each told last."""
 
 
 def status_document(source: Union[Path, JobStore], plan: JobPlan, now: Optional[float] = None) -> Document:
@@ -61,8 +36,8 @@ def status_document(source: Union[Path, JobStore], plan: JobPlan, now: Optional[
     """
     now = time.time() if now is None else now
     run_dir = source if isinstance(source, Path) else Path(plan.run_dir)
-    store = _store(plan) if isinstance(source, Path) else source
-    progress = (_live(store, plan.fl_name, now) if store is not None else None) or _left(run_dir)
+    store = job_store(plan) if isinstance(source, Path) else source
+    progress = (live_progress(store, plan.fl_name, now) if store is not None else None) or left_progress(run_dir)
     silos = dict(progress.silos)
     trainers = []
     for trainer in plan.trainers:
@@ -206,61 +181,6 @@ def _job_phase(progress: Progress, phases: List[str]) -> str:
     if RUNNING in phases:
         return RUNNING
     return FAILED if FAILED in phases else PENDING
-
-
-def _store(plan: JobPlan) -> Optional[JobStore]:
-    """Return the job's store; None where no Redis answers."""
-    address = plan.aggregator.federated.get("distributed_cache", {}).get("address", DistributedCache().address)
-    try:
-        return JobStore(connect(DistributedCache(address=address), start_embedded=False), plan.fl_name)
-    except (UserError, redis.RedisError):
-        return None
-
-
-def _live(store: JobStore, fl_name: str, now: float) -> Optional[Progress]:
-    """Return what the store holds; None where it holds nothing of the job, or does not answer."""
-    try:
-        status, records = read_status(store, fl_name, now), store.rounds()
-    except (UserError, redis.RedisError):
-        return None
-    measured = status["evaluations"][-1] if status["evaluations"] else {}
-    metrics = [(name, measured[name]) for name in ("AP50", "AP") if measured.get(name) is not None]
-    return Progress(
-        state=status["state"],
-        reason=status["reason"],
-        started=status["started"],
-        ended=records[-1]["ended"] if records else None,
-        round=status["good_rounds"],
-        rounds=status["rounds"],
-        failed_rounds=status["failed_rounds"],
-        updates=status["updates"],
-        metrics=tuple(metrics),
-        silos=tuple((entry["silo"], entry) for entry in status["participants"]),
-    )
-
-
-def _left(run_dir: Path) -> Progress:
-    """Return what the job's summary holds; nothing where there is none yet."""
-    summary = read_json(run_dir / FILE) or {}
-    records = summary.get("rounds", [])
-    good = [record for record in records if record["good"]]
-    silos: Dict[str, Mapping[str, Any]] = {}
-    for record in good:
-        for entry in record["participants"]:
-            silos[entry["silo"]] = {**entry, "iteration": record["round"]}
-    last = good[-1] if good else {}
-    return Progress(
-        state=summary.get("state", ""),
-        reason=summary.get("reason", ""),
-        started=summary.get("started"),
-        ended=records[-1]["ended"] if records else None,
-        round=int(summary.get("good_rounds", 0)),
-        rounds=int(summary.get("fl_iteration_num", 0)),
-        failed_rounds=int(summary.get("failed_attempts", 0)),
-        updates=sum(len(record["participants"]) for record in good),
-        metrics=tuple((name, last[name]) for name in METRICS if last.get(name) is not None),
-        silos=tuple(silos.items()),
-    )
 
 
 def _time(seconds: float) -> str:
