@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import subprocess
-import sys
 from pathlib import Path
 from typing import Dict, List, Optional, Tuple
 
@@ -12,6 +10,7 @@ import numpy as np
 
 from cross_silo.checkpoint import CheckpointInfo, list_checkpoints, newest_checkpoint, read_checkpoint
 from cross_silo.errors import UserError
+from cross_silo.launch.child import run_child
 
 log = logging.getLogger(__name__)
 
@@ -64,11 +63,4 @@ def _make(directory: Path, fl_name: str, yaml_config: str, config: str, pre_trai
 
 def _run(module: str, arguments: List[str], failure: str) -> None:
     """Run ``module`` in a process of its own, so that this one never imports MindSpore. Raises UserError."""
-    command = [sys.executable, "-m", module, *arguments]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-    lines = done.stdout.strip().splitlines()
-    for line in lines:
-        log.info("initial model: %s", line)
-    if done.returncode:
-        errors = [line for line in lines if line.startswith("error: ")] or lines[-1:] or ["no output"]
-        raise UserError(f"{failure}: {errors[-1].replace('error: ', '', 1)}")
+    run_child(module, arguments, "initial model", failure)

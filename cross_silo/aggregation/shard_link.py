@@ -15,8 +15,8 @@ from cross_silo.protocol.connection import ReceiveBuffer, Reply, TransportError,
 PREFIX = "/shard/"
 TERM = "Cross-Silo-Term"
 """Request: which process of the first server asks, and for which instance of the job."""
-NON_FINITE = "non-finite"
-"""Kind of an error: the mean is beyond float32."""
+NON_FINITE = 422
+"""HTTP status: the mean is beyond float32."""
 ASK_SECONDS = 10.0
 """Silence after which a small request is given up."""
 WORK_SECONDS = 120.0
@@ -65,8 +65,8 @@ class ShardLink:
             found = None
         if not isinstance(found, dict):
             raise ServerLostError(f"{self} does not answer as a server of this job does (HTTP {reply.status})")
-        if found.get("kind") == NON_FINITE:
-            raise NonFiniteAverageError(found["error"])
+        if reply.status == NON_FINITE:
+            raise NonFiniteAverageError(str(found.get("error")))
         if reply.status != 200:
             raise ServerLostError(f"{self}: {found.get('error', reply.status)}")
         return found

@@ -75,21 +75,19 @@ class ShardRoutes:
 
     def elsewhere(self, request: Request) -> Response:
         """Send somebody to the first server."""
-        request.body()
         raise HttpError(421, f"this server holds a part of the model only; expected the first one, at {self._first}")
 
     # the first server's steps
 
     def _step(self, step: Callable[[Mapping[str, Any]], Dict[str, Any]], limit: int = 65_536) -> Route:
         def route(request: Request) -> Response:
-            content = request.json(limit) if _is_server(request) else {}
+            _require_server(request)
             try:
-                return json_response(step(content))
-            except ShardError as error:
+                return json_response(step(request.json(limit)))
+            except (ShardError, TimeoutError) as error:
                 return json_response({"error": str(error)}, 409)
-            except (NonFiniteAverageError, TimeoutError) as error:
-                kind = NON_FINITE if isinstance(error, NonFiniteAverageError) else ""
-                return json_response({"error": str(error), "kind": kind}, 409)
+            except NonFiniteAverageError as error:
+                return json_response({"error": str(error)}, NON_FINITE)
             except (KeyError, TypeError, ValueError) as error:
                 raise HttpError(400, f"{type(error).__name__}: {error}") from None
 
@@ -137,7 +135,7 @@ class ShardRoutes:
 
     def serve(self, request: Request) -> Response:
         """Take this server's tensors of the good model."""
-        _is_server(request)
+        _require_server(request)
         term = request.header(TERM) or ""
         message = self._model.get(term)
         if message is None:
@@ -155,7 +153,7 @@ class ShardRoutes:
 
     def model(self, request: Request) -> Response:
         """Send this server's tensors of a model to the first server, as they lie in memory."""
-        _is_server(request)
+        _require_server(request)
         request.body()
         reading = self._shard.read(request.header(headers.TAG) or "")
         if reading is None:
@@ -185,7 +183,7 @@ class ShardRoutes:
         except InvalidMessageError as error:
             return _answer(REQUEST_ERROR, f"The schema of RequestUpdateModel is invalid. {error}")
         silo, iteration = message["fl_id"] or "", message["iteration"]
-        if request.identity is None or request.identity.role != SERVER:
+        if request.identity != Identity(SERVER, SERVER):  # which forwards whole updates
             request.check_silo(silo)
         attempt = int(headers.number(request.header(headers.ATTEMPT), 2**31 - 1) or 0)
         arrival = self._shard.arrival(silo, request.header(headers.WORKER) or "", (iteration, attempt))
@@ -206,9 +204,9 @@ class ShardRoutes:
 
     def get_model(self, request: Request) -> Response:
         """Send this server's tensors of the model whose tag the first server told, with a wait if it is not there."""
-        request.body()
         if not request.header(headers.SHARD):
             return self.elsewhere(request)
+        request.body()
         tag = request.header(headers.TAG) or ""
         reading = self._shard.read(tag, headers.number(request.header(headers.WAIT), headers.MAX_WAIT) or 0.0)
         if reading is None:
@@ -217,11 +215,10 @@ class ShardRoutes:
         return Response(200, reading.buffer, headers={headers.TAG: tag}, sent=lambda size: reading.close())
 
 
-def _is_server(request: Request) -> bool:
+def _require_server(request: Request) -> None:
     """Refuse whoever is no server of the job. Raises HttpError."""
     if request.identity not in (None, Identity(SERVER, SERVER)):
         raise HttpError(403, f"{request.path} is not for {request.identity}; expected the role {SERVER}")
-    return True
 
 
 def _key(content: Mapping[str, Any]) -> Key:

@@ -7,7 +7,7 @@ import secrets
 from pathlib import Path
 from typing import Dict, Iterable, List
 
-from cross_silo.config.auth import OPERATOR, SILO, Auth
+from cross_silo.config.auth import OPERATOR, SERVER, SILO, Auth
 from cross_silo.errors import UserError
 from cross_silo.protocol.access import token_hash
 from cross_silo.security.secret_file import write_secret
@@ -32,7 +32,7 @@ def make_tokens(directory: Path, names: Iterable[str], rotate: Iterable[str] = (
         if name in known and name not in rotate:
             continue
         token = secrets.token_urlsafe(TOKEN_BYTES)
-        role = OPERATOR if name == OPERATOR else SILO
+        role = name if name in (OPERATOR, SERVER) else SILO
         known[name] = {"name": name, "role": role, "sha256": token_hash(token)}
         write_secret(files.token_file(name), token.encode() + b"\n")
         new.append(name)

@@ -12,11 +12,11 @@ SILOS = ("silo_0", "silo_1")
 
 
 def make_auth(directory: Path, names=(SERVER, SCHEDULER, OPERATOR, *SILOS)) -> Path:
-    """Write certificates of ``names`` and tokens of the silos and the operator; returns the directory."""
+    """Write certificates of ``names`` and tokens of the silos, the operator and the server; returns the directory."""
     authority = Authority(directory)
     for name in names:
         authority.issue(name, ("127.0.0.1", "localhost"))
-    make_tokens(directory, [OPERATOR, *SILOS])
+    make_tokens(directory, [OPERATOR, SERVER, *SILOS])
     return directory
 
 

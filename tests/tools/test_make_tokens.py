@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from cross_silo.config.auth import OPERATOR, SILO
+from cross_silo.config.auth import OPERATOR, SERVER, SILO
 from cross_silo.protocol.access import Identity, Tokens, read_token
 
 TOOL = Path(__file__).parents[2] / "tools" / "make_tokens.py"
@@ -21,12 +21,13 @@ def make(directory, *arguments):
 
 def test_making_adding_and_rotating(tmp_path):
     auth = tmp_path / "auth"
-    assert make(auth, "--silos", "a", "b").stdout == f"new tokens in {auth}: operator, a, b\n"
-    tokens = {name: read_token(auth / f"{name}.token") for name in ("operator", "a", "b")}
-    assert len(set(tokens.values())) == 3 and min(map(len, tokens.values())) >= 43
+    assert make(auth, "--silos", "a", "b").stdout == f"new tokens in {auth}: operator, server, a, b\n"
+    tokens = {name: read_token(auth / f"{name}.token") for name in ("operator", "server", "a", "b")}
+    assert len(set(tokens.values())) == 4 and min(map(len, tokens.values())) >= 43
     known = Tokens(auth / "tokens.json")
     assert known.find(tokens["a"]) == Identity(SILO, "a")
     assert known.find(tokens["operator"]) == Identity(OPERATOR, "operator")
+    assert known.find(tokens["server"]) == Identity(SERVER, "server")
     result = make(auth, "--silos", "a", "b", "c", "--rotate", "a")
     assert result.stdout == f"new tokens in {auth}: a, c\n"
     known = Tokens(auth / "tokens.json")
@@ -40,7 +41,7 @@ def test_no_token_lies_where_it_need_not(tmp_path):
     token = read_token(tmp_path / "a.token")
     assert token not in result.stdout + result.stderr
     assert token not in (tmp_path / "tokens.json").read_text()
-    assert len(json.loads((tmp_path / "tokens.json").read_text())) == 2
+    assert len(json.loads((tmp_path / "tokens.json").read_text())) == 3
     assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o600}
 
 

@@ -13,17 +13,25 @@ from cross_silo.aggregation.job import Job
 from cross_silo.aggregation.job_routes import JobRoutes
 from cross_silo.aggregation.leases import Leases
 from cross_silo.aggregation.models import ModelStore
+from cross_silo.aggregation.permit_routes import PermitRoutes
+from cross_silo.aggregation.permits import Permits
 from cross_silo.aggregation.rounds import Rounds
 from cross_silo.aggregation.service import EngineRoutes
+from cross_silo.aggregation.shard import Shard
+from cross_silo.aggregation.shard_link import ShardLink
+from cross_silo.aggregation.shard_routes import ShardRoutes
+from cross_silo.aggregation.shard_uploads import ShardUploads
+from cross_silo.aggregation.shards import Shards
 from cross_silo.aggregation.uploads import UploadPool
 from cross_silo.checkpoint import CheckpointInfo
 from cross_silo.config.auth import OPERATOR, SERVER, SILO
 from cross_silo.config.federated import FederatedConfig, Round
-from cross_silo.protocol.access import Access
+from cross_silo.protocol.access import Access, credentials
 from cross_silo.protocol.client import AggregationClient
 from cross_silo.protocol.http_service import HttpService
 from cross_silo.protocol.layout import largest_message
 from cross_silo.protocol.retry import RetryPolicy
+from cross_silo.protocol.split import names_of, split
 
 WEIGHTS = {
     "conv.weight": np.arange(12, dtype=np.float32).reshape(3, 4) / 7,
@@ -35,7 +43,7 @@ WEIGHTS = {
 class ServedJob:
     """A job, for two silos unless told otherwise, with all the aggregator's parts but its process."""
 
-    def __init__(self, store, directory: Path, config: FederatedConfig) -> None:
+    def __init__(self, store, directory: Path, config: FederatedConfig, servers: int = 1) -> None:
         self.store = store
         self.disk_error = None
         self.disk = threading.Event()
@@ -43,20 +51,46 @@ class ServedJob:
         self.job = Job(config, WEIGHTS, CheckpointInfo(classes=("cat", "dog")), directory, "i_test")
         guarded = GuardedStore(store)
         self.leases = Leases(guarded, config.lease, config.silo_names, config.num_silos, time.monotonic)
-        self.models = ModelStore(self.job.sizes)
+        found = split(self.job.sizes, servers)
+        self.models = ModelStore({name: self.job.sizes[name] for i in range(servers) for name in names_of(found, i)})
         self.models.load(WEIGHTS, 0)
+        self.stop = threading.Event()
+        self.others = [ShardServed(config) for _ in range(servers - 1)]
+        self.shards = self._make_shards(config, found) if servers > 1 else None
         rounds = Rounds(config.round, config.fl_iteration_num, time.monotonic, known=self.leases.expected)
-        self.aggregator = Aggregator(rounds, self.leases, self.models, self.save, aggregation=config.aggregation)
+        self.aggregator = Aggregator(
+            rounds, self.leases, self.models, self.save, aggregation=config.aggregation, shards=self.shards
+        )
         pool = UploadPool(config.round.max_uploads, largest_message(self.job.sizes))
-        routes = EngineRoutes(self.aggregator, self.job, pool).routes()
+        permits = Permits(pool, self.shards) if self.shards is not None else None
+        self.ports = [0, *(int(other.service.address.rpartition(":")[2]) for other in self.others)]
+        uploads = ShardUploads(self.shards, permits, self.ports, config) if permits is not None else None
+        routes = EngineRoutes(self.aggregator, self.job, pool, uploads).routes()
+        self.permit_routes = PermitRoutes(self.aggregator, permits)
+        routes.update(self.permit_routes.routes())
         routes.update(JobRoutes(self.aggregator, self.job).routes())
         access = Access(config, SERVER, (SILO,), also={"/job": (OPERATOR,)})
         self.service = HttpService("127.0.0.1:0", "--http_server_address", routes, access)
         self.service.start()
         self.address = self.service.address
-        self.stop = threading.Event()
         self.closer = threading.Thread(target=self.aggregator.close_rounds, args=(self.stop,), daemon=True)
         self.closer.start()
+        if self.shards is not None:
+            threading.Thread(target=self.shards.watch, args=(self.stop,), daemon=True).start()
+            self.await_servers()
+
+    def _make_shards(self, config, found):
+        shown = credentials(config, SERVER, SERVER)
+        links = [ShardLink(i, other.service.address, shown) for i, other in enumerate(self.others, 1)]
+        trainable = [name for name, kind in self.job.info.kinds.items() if kind == "trainable"]
+        return Shards(links, found, trainable, self.models, 2.0)
+
+    def await_servers(self) -> None:
+        """Wait until all servers are there."""
+        deadline = time.monotonic() + 20
+        while self.shards.away():
+            assert time.monotonic() < deadline, self.shards.away()
+            time.sleep(0.02)
 
     @property
     def rounds(self) -> Rounds:
@@ -79,6 +113,20 @@ class ServedJob:
         self.service.stop(grace=1)
         self.stop.set()
         self.closer.join()
+        for other in self.others:
+            other.service.stop(grace=1)
+
+
+class ShardServed:
+    """A server beside the first one."""
+
+    def __init__(self, config: FederatedConfig) -> None:
+        self.shard = Shard(config.aggregation)
+        self.over = threading.Event()
+        routes = ShardRoutes(self.shard, config, "the.first:1", self.over).routes()
+        access = Access(config, SERVER, (SILO,), also={path: (SERVER,) for _, path in routes})
+        self.service = HttpService("127.0.0.1:0", "--http_server_address", routes, access)
+        self.service.start()
 
 
 @pytest.fixture
@@ -86,10 +134,10 @@ def serve(store, tmp_path):
     """Make served jobs; settings of the round and of the job may be given."""
     made = []
 
-    def make(round=None, **settings) -> ServedJob:
+    def make(round=None, servers=1, **settings) -> ServedJob:
         settings = {"fl_name": "job", "fl_iteration_num": 3, **settings}
         config = FederatedConfig(round=Round(**{"start_fl_job_threshold": 2, **(round or {})}), **settings)
-        made.append(ServedJob(store, tmp_path, config))
+        made.append(ServedJob(store, tmp_path, config, servers))
         return made[-1]
 
     yield make
