@@ -195,10 +195,12 @@ class EpochTraining:
 
 
 def train_epochs(training: EpochTraining, weights: Weights, epoch: int, progress: Progress, run_dir: Path) -> int:
-    """Run ``training``; return the exit status. What a user can mend, or a loss that is not finite, ends the job."""
+    """Run ``training``; return the exit status. An error, or a loss that is not finite, ends the job."""
     try:
         training.run(weights, epoch)
-    except (NonFiniteLossError, UserError, OSError) as error:
+    except Exception as error:  # whatever it is, the job is told of it
+        if not isinstance(error, (NonFiniteLossError, UserError, OSError)):
+            log.exception("the training broke off")
         progress.phase, progress.outcome, progress.reason = "failed", "failed", f"feature trainer: {error}"
         progress.write(run_dir)
         log.error("%s", progress.reason)

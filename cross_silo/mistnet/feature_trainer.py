@@ -126,7 +126,7 @@ def train(
         weights, info = read_checkpoint(path)
         setting = Setting(federated, model, orders, weights, info, run_dir)
         trainer, measure = build(setting)
-    except (UserError, ValueError) as error:
+    except Exception as error:  # whatever it is, nobody waits for a training that cannot begin
         progress.outcome, progress.reason = "failed", f"feature trainer: {error}"
         progress.write(run_dir)
         raise

@@ -12,7 +12,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple
 
 import yaml
 
@@ -137,26 +137,45 @@ def run_arm(args: argparse.Namespace, arm: Arm) -> Dict[str, Any]:
     directory = args.work_dir.resolve() / arm.key
     run_dir, checkpoints = directory / "run", directory / "fl_ckpt"
     data = prepare_data(args, arm)
-    if run_dir.exists():
-        call("scripts/finish.py", "--run_dir", run_dir, "--fl_name", arm.key)
     directory.mkdir(parents=True, exist_ok=True)
+    silos = ("--local_worker_num", len(arm.silos), "--first_worker_index", arm.silos[0], "--dataset_path", data)
+    workers = () if good_rounds(checkpoints, arm.key) >= args.rounds else silos
+    memory = run_job(directory, arm.key, lambda redis: write_config(args, arm, directory, redis), workers)
+    return result(args, arm, data, run_dir, memory)
+
+
+def run_job(
+    directory: Path,
+    fl_name: str,
+    write: Callable[[int], Tuple[Path, Path]],
+    workers: Sequence[Any],
+    pre_trained: str = "",
+) -> Dict[str, float]:
+    """Run a job's scheduler, server and workers to its end; return their peak memory as :func:`watch` does.
+
+    Args:
+        directory: gets ``run`` and ``fl_ckpt``.
+        write: writes federated and model YAML for a Redis port, and returns their paths.
+        workers: their flags; empty: the job has ended, and only what is not measured yet is to be.
+        pre_trained: checkpoint that round 0 starts from.
+    """
+    run_dir = directory / "run"
+    if run_dir.exists():
+        call("scripts/finish.py", "--run_dir", run_dir, "--fl_name", fl_name)
     redis, rest, http = free_ports(3)
-    job, model = write_config(args, arm, directory, redis)
+    job, model = write(redis)
     shared = ("--yaml_config", job, "--run_dir", run_dir)
-    server, detector = f"127.0.0.1:{http}", ("--config", model)
-    ended = good_rounds(checkpoints, arm.key) >= args.rounds
+    address, detector = ("--http_server_address", f"127.0.0.1:{http}"), ("--config", model)
+    filled = ("--pre_trained", pre_trained) if pre_trained else ()
     try:
         call("scripts/run_sched.py", *shared, "--scheduler_manage_address", f"127.0.0.1:{rest}")
-        served = ("--checkpoint_dir", checkpoints, "--local_server_num", 1, "--http_server_address", server)
-        call("scripts/run_server.py", *shared, *detector, "--tcp_server_ip", "127.0.0.1", *served)
-        if not ended:
-            silos = ("--local_worker_num", len(arm.silos), "--first_worker_index", arm.silos[0])
-            work = ("--dataset_path", data, "--http_server_address", server)
-            call("scripts/run_worker.py", *shared, *detector, *silos, *work)
-        memory = watch(run_dir)
+        served = ("--checkpoint_dir", directory / "fl_ckpt", "--local_server_num", 1, *address)
+        call("scripts/run_server.py", *shared, *detector, *filled, "--tcp_server_ip", "127.0.0.1", *served)
+        if workers:
+            call("scripts/run_worker.py", *shared, *detector, *workers, *address)
+        return watch(run_dir)
     finally:
-        call("scripts/finish.py", "--run_dir", run_dir, "--fl_name", arm.key)
-    return result(args, arm, data, run_dir, memory)
+        call("scripts/finish.py", "--run_dir", run_dir, "--fl_name", fl_name)
 
 
 def good_rounds(checkpoints: Path, fl_name: str) -> int:
