@@ -8,11 +8,11 @@ import numpy as np
 
 from cross_silo.checkpoint.network import federated_tensors
 from cross_silo.errors import UserError
-from cross_silo.mistnet.feature_pass import Extract
 from cross_silo.mistnet.spec import Cut
 
 if TYPE_CHECKING:
     from cross_silo.detector import Cuttable
+    from cross_silo.mistnet.feature_pass import Extract
 
 
 def check_trained(tensors: Mapping[str, np.ndarray], where: str) -> None:
@@ -29,7 +29,7 @@ def check_trained(tensors: Mapping[str, np.ndarray], where: str) -> None:
 
 def build_extract(
     detector: "Cuttable", cut: Cut, tensors: Mapping[str, np.ndarray], batch_size: int, height: int, width: int
-) -> Extract:
+) -> "Extract":
     """Return the function from images to activations; it compiles now. MindSpore must have been started.
 
     Args:

@@ -11,6 +11,7 @@ import numpy as np
 
 from cross_silo.checkpoint import CheckpointInfo, content_sha256
 from cross_silo.config.federated import FederatedConfig
+from cross_silo.config.mistnet import CALIBRATED
 from cross_silo.config.model import load_model, make_detector
 from cross_silo.errors import UserError
 from cross_silo.mistnet.cut_detector import CutDetector
@@ -20,6 +21,7 @@ from cross_silo.mistnet.features import FORMAT, VERSION
 from cross_silo.mistnet.inference import bits_at
 from cross_silo.mistnet.privacy import Mechanism
 from cross_silo.mistnet.spec import FeatureSpec
+from cross_silo.mistnet.thresholds import calibrated_thresholds
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,10 @@ def prepare(
     cut = CutDetector(detector, mistnet.cut_layer)  # type: ignore[arg-type]
     tensors = {name: weights[name] for name in sorted(weights) if cut.is_before(name, cut.cut)}
     check_trained(tensors, "--pre_trained")
+    check_trained(tensors, "the model's checkpoint")
     thresholds = cut.thresholds
+    if mistnet.thresholds == CALIBRATED:
+        thresholds = calibrated_thresholds(model_yaml, cut.cut, tensors, mistnet.calibration_images)
     mechanism = Mechanism(mistnet.epsilon, mistnet.epsilon_convention)
     spec = FeatureSpec(
         cut=cut.cut,
