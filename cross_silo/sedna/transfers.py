@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -54,12 +55,13 @@ def prepare_dataset(plan: DatasetPlan, credentials: Optional[Credentials] = None
     The conversion, which imports MindSpore, is a process of its own. Raises UserError as :func:`bring_dataset`, and
     where the images cannot be converted.
     """
+    what = f"Dataset/{plan.name}" if plan.name else shown(plan.url)
     bring_dataset(plan, credentials)
     done = subprocess.run(plan.command, capture_output=True, text=True, check=False)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["no output"]
-        raise UserError(f"Dataset/{plan.name}: {lines[-1].replace('error: ', '', 1)}")
-    return f"Dataset/{plan.name}: {done.stdout.strip()}"
+        raise UserError(f"{what}: {lines[-1].replace('error: ', '', 1)}")
+    return f"{what}: {done.stdout.strip()}"
 
 
 def unpack(archive: Path, target: Path) -> None:
@@ -96,6 +98,27 @@ def model_target(plan: AggregatorPlan, format: str = "") -> str:
     if chosen not in ENDINGS:
         raise UserError(f"the Model's format is {format!r}; expected {expected}")
     return f"{plan.model_url.rstrip('/')}/{plan.fl_name}{chosen}"
+
+
+def check_target(plan: AggregatorPlan, format: str = "") -> str:
+    """Return :func:`model_target`, refusing early what cannot be written there. Raises UserError."""
+    target = model_target(plan, format)
+    if is_remote(target):
+        if not target.startswith("s3://"):
+            raise UserError(f"MODEL_URL is {shown(target)}: cannot be written; expected a path or s3://")
+        return target
+    directory = Path(target).parent
+    probe = directory / f".{secrets.token_hex(4)}"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(
+            f"MODEL_URL is {target}: {directory}: {error.strerror}; expected a directory that this user may write "
+            "(Sedna mounts a Model at s3:// or http:// read-only)"
+        ) from None
+    return target
 
 
 def deliver(plan: AggregatorPlan, format: str = "", credentials: Optional[Credentials] = None) -> str:
