@@ -110,10 +110,10 @@ class Mirror(Aggregator):
         with self.changed:
             if not self.rounds.admit(silo, worker, *key).ok:
                 return False
-            self._bytes_up += size
+            self._records.bytes_up += size
             self.rounds.completes()
             if self.rounds.added(self.rounds.key, silo, loss, stats):
-                self._averaged_at = self._clock()
+                self._records.averaged_at = self._clock()
             self.changed.notify_all()
         return True
 
@@ -149,7 +149,7 @@ class Mirror(Aggregator):
                 self._succeed(path_of(self.rounds.iteration), 0.0)
             if verdict.good and verdict.round == self.rounds.iteration:
                 self.changed.wait_for(lambda: self.rounds.phase in (CLOSING, IDLE), LATE_SECONDS)
-                self._bytes_down += model_bytes * len(self.rounds.participants)
+                self._records.bytes_down += model_bytes * len(self.rounds.participants)
                 self._succeed(verdict.checkpoint, verdict.seconds)
             elif not verdict.good and self._awaits(verdict.iteration):
                 self.rounds.fail(f"{verdict.reason.rstrip('. ')}{self._who()}")
@@ -162,7 +162,7 @@ class Mirror(Aggregator):
         super().tick()
         with self.changed:
             windows = self.rounds.settings.global_iteration_time_window / 1000
-            if self.rounds.phase == CLOSING and self._clock() - self._averaged_at > windows:
+            if self.rounds.phase == CLOSING and self._clock() - self._records.averaged_at > windows:
                 self.rounds.fail(f"the engine gave no verdict for {windows:g} s")
                 self._noted()
 
@@ -173,7 +173,7 @@ class Mirror(Aggregator):
 
     def _succeed(self, path: str, seconds: float) -> None:
         if self.rounds.phase != CLOSING:
-            self._averaged_at = self._clock()
+            self._records.averaged_at = self._clock()
         self.rounds.succeed()
         self._noted(path, seconds)
 
