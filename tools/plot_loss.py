@@ -17,6 +17,8 @@ from cross_silo.report.loss_log import StepLoss, epoch_means, read_loss_log
 from cross_silo.report.summary import FILE, read_summary
 
 LOSS_LOG = "loss_0.log"
+FEATURE_TRAINER = "feature_trainer"
+"""Trains in the workers' place in a MistNet job."""
 
 
 def parse(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
@@ -72,6 +74,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 def read_workers(run_dir: Path, missing: List[str]) -> Dict[str, List[StepLoss]]:
     """Return the logged steps of each worker in the run directory; tell ``missing`` of those without any."""
     names = plots.in_order([path.name for path in run_dir.glob("worker_*") if path.is_dir()])
+    if (run_dir / FEATURE_TRAINER).is_dir():  # then no worker trains
+        names = [FEATURE_TRAINER]
     workers = {}
     for name in names:
         path = run_dir / name / LOSS_LOG

@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cross_silo.checkpoint import newest_checkpoint
+from cross_silo.config.federated import load_federated
 from cross_silo.config.model import FALLING, load_model
 from cross_silo.data import coco
 from cross_silo.data.manifest import read_manifest
@@ -59,15 +60,16 @@ def parse(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser.add_argument("--public_image_dir", default="", help="directory that its file names are relative to")
     parser.add_argument("--pre_trained", default="", help="checkpoint to start from, in place of public images")
     parser.add_argument("--public_steps", type=int, default=900, help="optimizer steps of the pre-training")
+    parser.add_argument(
+        "--yaml_config", required=True, help="federated YAML of MistNet: cut_layer, epochs, transmitter"
+    )
     parser.add_argument("--config", required=True, help="model YAML; a falling rate falls over each arm's steps")
     parser.add_argument("--public_config", default="", help="model YAML of the pre-training; default: --config")
     parser.add_argument("--out", required=True, type=Path, help="json of the results; what it has is not run again")
     parser.add_argument("--work_dir", type=Path, default=Path("runs/mistnet_vs"), help="data, jobs and checkpoints")
-    parser.add_argument("--epochs", type=int, default=6, help="passes over all images; FedAvg's rounds, too")
     parser.add_argument("--num_silos", type=int, default=2)
     parser.add_argument("--alpha", type=float, default=1.0, help="evenness of the Dirichlet split")
     parser.add_argument("--seed", type=int, default=1, help="of weights, order and split")
-    parser.add_argument("--cut_layer", default="4", help="where the network is cut")
     parser.add_argument("--epsilons", nargs="+", default=["null", "4"], help="null, or the noise; an arm each")
     parser.add_argument("--expect_ap50", type=float, default=0.0, help="fail where MistNet's best is below")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
@@ -76,9 +78,17 @@ def parse(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
         raise UserError("expected either --pre_trained or --public_annotations with --public_image_dir")
     if bool(args.public_annotations) != bool(args.public_image_dir):
         raise UserError("--public_annotations and --public_image_dir are given together or not at all")
-    if args.epochs < 1 or args.public_steps < 1 or args.num_silos < 1:
-        raise UserError("--epochs, --public_steps, --num_silos: expected at least 1")
-    for name in ("annotations", "val_annotations", "config", "public_annotations", "public_config", "pre_trained"):
+    if args.public_steps < 1 or args.num_silos < 1:
+        raise UserError("--public_steps, --num_silos: expected at least 1")
+    for name in (
+        "annotations",
+        "val_annotations",
+        "yaml_config",
+        "config",
+        "public_annotations",
+        "public_config",
+        "pre_trained",
+    ):
         path = getattr(args, name)
         if path and not Path(path).is_file():
             raise UserError(f"--{name} is {path}: no such file")
@@ -87,7 +97,10 @@ def parse(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     except ValueError:
         raise UserError(f"--epsilons is {' '.join(args.epsilons)}: expected null or numbers") from None
     args.val_image_dir = args.val_image_dir or args.image_dir
-    args.cut_layer = int(args.cut_layer) if args.cut_layer.isdigit() else args.cut_layer
+    job = load_federated(args.yaml_config)
+    if job.algorithm != MISTNET:
+        raise UserError(f"--yaml_config {args.yaml_config}: algorithm is {job.algorithm}, expected {MISTNET}")
+    args.fl_name, args.epochs, args.cut_layer = job.fl_name, job.mistnet.epochs, job.mistnet.cut_layer
     return args
 
 
@@ -95,7 +108,8 @@ def ways(args: argparse.Namespace) -> List[Way]:
     """Return the arms in the order in which they run."""
     found = [Way("public", PUBLIC)] if args.public_annotations else []
     found.append(Way("fedavg", FEDAVG))
-    return found + [Way(f"mistnet_{'null' if e is None else f'{e:g}'}", MISTNET, e) for e in args.epsilons]
+    job = args.fl_name
+    return found + [Way(job if e is None else f"{job}_epsilon_{e:g}", MISTNET, e) for e in args.epsilons]
 
 
 def settings_of(args: argparse.Namespace) -> Dict[str, Any]:
@@ -140,25 +154,19 @@ def write_configs(
         steps: of each silo in a round.
     """
     evaluation = {"annotations": args.val_annotations, "image_dir": args.val_image_dir}
+    base = args.yaml_config if way.kind == MISTNET else ROOT / "configs" / "federated.yaml"
     job: Dict[str, Any] = {
-        "base": str(ROOT / "configs" / "federated.yaml"),
+        "base": str(Path(base).resolve()),
         "fl_name": way.name,
-        "fl_iteration_num": args.epochs,
         "silos": [f"silo_{index}" for index in range(silos)],
         "distributed_cache": {"address": f"127.0.0.1:{redis}"},
         "round": {"start_fl_job_threshold": silos},
         "evaluation": {key: str(Path(path).resolve()) for key, path in evaluation.items()},
     }
     if way.kind == MISTNET:
-        noise = "clean" if way.epsilon is None else "both"
-        job["algorithm"] = MISTNET
-        job["mistnet"] = {
-            "cut_layer": args.cut_layer,
-            "epsilon": way.epsilon,
-            "epochs": args.epochs,
-            "evaluate_on": noise,
-        }
+        job["mistnet"] = {"epsilon": way.epsilon, "evaluate_on": "clean" if way.epsilon is None else "both"}
     else:
+        job["fl_iteration_num"] = args.epochs
         job["client"] = {"sync_frequency": steps}
     source = args.public_config if way.kind == PUBLIC and args.public_config else args.config
     model: Dict[str, Any] = {"base": str(Path(source).resolve()), "seed": args.seed}
@@ -288,7 +296,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         print(json.dumps(results))
     else:
         show(results, Console())
-    best = max(arm["AP50"] for name, arm in results["arms"].items() if name.startswith(MISTNET))
+    best = max(results["arms"][way.name]["AP50"] for way in ways(args) if way.kind == MISTNET)
     if best < args.expect_ap50:
         print(f"MistNet's best AP50 is {best:.3f}, expected at least {args.expect_ap50:g}", file=sys.stderr)
         return 1
