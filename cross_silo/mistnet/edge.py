@@ -254,6 +254,9 @@ def build_extractor(cut: CutDetector, tensors: Mapping[str, np.ndarray], model: 
     config = model.config
     runtime.prepare()
     runtime.start(config.seed, config.device_target)
+    import mindspore.dataset
+    import mindspore.mindrecord  # noqa: F401 - with the dataset's, its seconds belong here and not to the lease's
+
     from cross_silo.mistnet.extractor import build_extract
 
     return build_extract(cut.detector, cut.cut, tensors, config.eval_batch_size, config.img_height, config.img_width)

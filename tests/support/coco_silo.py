@@ -9,7 +9,15 @@ from PIL import Image
 from cross_silo.data.coco import read_coco
 
 
-def write_silo(root, num_images=10, size=(20, 30), boxes=lambda image: image % 3 + 1, name="train_0.json", seed=0):
+def write_silo(
+    root,
+    num_images=10,
+    size=(20, 30),
+    boxes=lambda image: image % 3 + 1,
+    name="train_0.json",
+    seed=0,
+    categories=((5, "five"), (2, "two")),
+):
     """Write ``num_images`` images of noise and their COCO file below ``root``; return dataset and image directory."""
     rng = np.random.default_rng(seed)
     directory = root / "images"
@@ -29,7 +37,7 @@ def write_silo(root, num_images=10, size=(20, 30), boxes=lambda image: image % 3
                 {
                     "id": len(annotations) + 1,
                     "image_id": 10**10 + index,
-                    "category_id": (5, 2)[box % 2],
+                    "category_id": categories[box % len(categories)][0],
                     "bbox": [box + 0.25, index % 7, 4.5, 6 + box],
                     "iscrowd": int(box == 2),
                 }
@@ -37,7 +45,7 @@ def write_silo(root, num_images=10, size=(20, 30), boxes=lambda image: image % 3
     content = {
         "images": images,
         "annotations": annotations,
-        "categories": [{"id": 5, "name": "five"}, {"id": 2, "name": "two"}],
+        "categories": [{"id": number, "name": text} for number, text in categories],
     }
     path = root / name
     path.write_text(json.dumps(content), encoding="utf-8")
