@@ -22,6 +22,7 @@ from cross_silo.protocol.messages import Message, decode, encode
 from cross_silo.protocol.replies import ModelReply, PushReply, Ticket
 from cross_silo.protocol.retry import Retrier, RetryPolicy
 from cross_silo.protocol.schema import DISABLED, NEWEST, OUT_OF_TIME, SAFEMODE, SUCCEED
+from cross_silo.protocol.update_messages import WHOLE
 from cross_silo.protocol.verifier import InvalidMessageError
 
 CALL_SECONDS = 60.0
@@ -82,15 +83,10 @@ class WheelClient(AggregationClient):
         stats: Mapping[str, Any],
     ) -> PushReply:
         """Send this silo's update, scaled as the engine knows its size, to the server that it joined at."""
-        message = self._laid_out(weights)
-        message.set("iteration", self._engine_iteration)
-        message.set("upload_loss", loss)
-        message.set("timestamp", _now())
-        factor = np.float32(self._size)
-        for name, out in message.tensors.items():
-            np.multiply(weights[name].reshape(-1), factor, out=out, casting="same_kind")
+        values = {"iteration": self._engine_iteration, "upload_loss": loss, "timestamp": _now()}
+        message = self._updates.filled(WHOLE, weights, self._size, values)
         try:
-            answer = self._tell("/updateModel", message.buffer, "ResponseUpdateModel")
+            answer = self._tell("/updateModel", message, "ResponseUpdateModel")
         except _RefusedError as refused:
             return PushReply(False, str(refused), ticket.state)
         code, reason = answer["retcode"], answer["reason"] or ""
@@ -99,7 +95,7 @@ class WheelClient(AggregationClient):
             raise UserError(f"the server refuses the update of silo {self._silo}: {reason}")
         if not accepted:
             return PushReply(False, reason, ticket.state)
-        told = {"stats": {"loss": loss, **stats}, "bytes": len(message.buffer)}
+        told = {"stats": {"loss": loss, **stats}, "bytes": len(message)}
         noted = self._ask(PUSHED, iteration=ticket.iteration, attempt=ticket.attempt, **told)
         return PushReply(True, reason, noted["state"])
 

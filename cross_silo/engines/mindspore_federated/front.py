@@ -61,7 +61,7 @@ class Servers:
 
     def __init__(self, addresses: List[str]) -> None:
         self.addresses = addresses
-        self._live: List[str] = list(addresses)
+        self._live: List[str] = []
         self._looked_at = -LOOK_SECONDS
         self._lock = threading.Lock()
 
@@ -70,8 +70,10 @@ class Servers:
         with self._lock:
             if time.monotonic() - self._looked_at >= LOOK_SECONDS:
                 found = [address for address in self.addresses if not refuses(address)]
-                for address in sorted({*found} ^ {*self._live}):
-                    log.warning("the engine's server at %s is %s", address, "back" if address in found else "gone")
+                for address in sorted({*found} - {*self._live}):
+                    log.info("the engine's server at %s is there", address)
+                for address in sorted({*self._live} - {*found}):
+                    log.warning("the engine's server at %s is gone", address)
                 self._live, self._looked_at = found, time.monotonic()
             return self._live
 
