@@ -1,4 +1,4 @@
-"""A MistNet server process that takes any tensors for the model's, and may be killed at a point that ``FAULT`` names."""
+"""A MistNet server process that takes any tensors for the model's, and may be killed where ``FAULT`` says."""
 
 from cross_silo.aggregation import initial
 from cross_silo.errors import run_main
