@@ -43,6 +43,8 @@ def parse(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument(
         "--http_server_address", default="127.0.0.1:6668", help="server, worker: host:port of the server"
     )
+    parser.add_argument("--local_server_num", type=positive, default=1, help="server: how many")
+    parser.add_argument("--tcp_server_ip", default="127.0.0.1", help="server: address at which they reach each other")
     parser.add_argument("--config", default="", help="server, worker: model YAML")
     parser.add_argument("--checkpoint_dir", type=Path, help="server: the global model's checkpoints")
     parser.add_argument("--pre_trained", default="", help="server, worker: checkpoint that round 0 starts from")
@@ -81,6 +83,8 @@ def check(arguments: argparse.Namespace) -> List[Check]:
         count=arguments.local_worker_num,
         first=arguments.first_worker_index,
         silo=arguments.silo,
+        servers=arguments.local_server_num,
+        tcp_server_ip=arguments.tcp_server_ip,
     )
     return checks + run_checks(plan)
 

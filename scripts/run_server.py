@@ -58,6 +58,8 @@ def main(argv: Optional[List[str]] = None) -> int:
             job.run_dir,
             pre_trained=plan.pre_trained,
             checkpoint_dir=plan.checkpoint_dir,
+            servers=plan.count,
+            tcp_server_ip=plan.tcp_server_ip,
         )
     )
     status = start_roles(job, roles, arguments.foreground, one_by_one=True)

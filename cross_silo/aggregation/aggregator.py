@@ -63,12 +63,13 @@ class Aggregator:
         self._shards = shards
         self._sum = make_round_sum(aggregation, models, shards)
         if shards is not None:
-            shards.on_lost, shards.on_back = self._server_lost, self._server_back
+            shards.on_lost, shards.on_back = self._server_lost, lambda: self.control(lambda _: None)
         self.refusals = Refusals()
         self._save = save
         self._clock = clock
         self._records = Records()
-        self._awaited = AwaitedServers(shards)
+        self.awaited = AwaitedServers(shards)
+        """The job's other servers."""
         self._leaving = False
 
     @property
@@ -100,7 +101,7 @@ class Aggregator:
             return Answer(OUT_OF_TIME, f"silo {silo} is not leased to this worker; it is {holder}")
         if self.rounds.phase in COMPLETE:
             return None
-        refusal = self._awaited.refusal() if self.running else None
+        refusal = self.awaited.refusal() if self.running else None
         if refusal is not None:
             return replace(refusal, key=self.rounds.key)
         before = self.rounds.phase, len(self.rounds.participants)
@@ -266,7 +267,7 @@ class Aggregator:
         with self.changed:
             before = self.rounds.key, self.rounds.phase
             self.rounds.tick()
-            overdue = self._awaited.overdue(self.rounds.settings, self._clock()) if self.running else ""
+            overdue = self.awaited.overdue(self.rounds.settings, self._clock()) if self.running else ""
             if overdue:
                 self.rounds.fail(overdue)
             if before != (self.rounds.key, self.rounds.phase):
@@ -278,10 +279,6 @@ class Aggregator:
             if self.rounds.phase in (*OPEN, AVERAGING):
                 self.rounds.fail(reason, counts=False)
             self._noted()
-
-    def _server_back(self) -> None:
-        with self.changed:
-            self.changed.notify_all()
 
     def close_rounds(self, stop: threading.Event) -> None:
         """Save and publish the model of each complete round until ``stop``."""

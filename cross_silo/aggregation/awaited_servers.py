@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import Any, Dict, List, Optional
 
 from cross_silo.aggregation.participant import Answer, wait_for
 from cross_silo.aggregation.shards import Shards
@@ -22,6 +22,10 @@ class AwaitedServers:
         """Return what a silo that wants to join is told; None where all servers are there."""
         away = self._shards.away() if self._shards is not None else ""
         return wait_for(f"a round needs every server; {away}") if away else None
+
+    def shown(self) -> List[Dict[str, Any]]:
+        """Return what people see of the servers: index, address, and why one is lost."""
+        return self._shards.shown() if self._shards is not None else []
 
     def overdue(self, settings: Round, now: float) -> str:
         """Say that a server has been awaited for the whole start window; it begins anew then. Empty: it has not."""

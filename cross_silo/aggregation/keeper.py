@@ -109,6 +109,7 @@ class Keeper:
                 "joined": [member.silo for member in members],
                 "pushed": [member.silo for member in members if member.pushed],
                 "left_out": dict(rounds.left_out),
+                "servers": self._aggregator.awaited.shown(),
             }
 
     def _live_silos(self) -> Dict[str, Dict[str, Any]]:

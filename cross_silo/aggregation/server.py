@@ -45,6 +45,7 @@ from cross_silo.errors import UserError, run_main
 from cross_silo.launch import logs
 from cross_silo.launch.proc import is_alive, start_time
 from cross_silo.launch.ready import write_ready
+from cross_silo.launch.server_addresses import listening_at, reached_at
 from cross_silo.protocol.access import Access, credentials
 from cross_silo.protocol.http_service import HttpService
 from cross_silo.protocol.layout import largest_message
@@ -96,7 +97,9 @@ class Server:
         self.aggregator.refusals.begin_with(json.loads(earlier.get("refused_updates", "{}")))
         pool = UploadPool(config.round.max_uploads, largest_message(self.job.sizes))
         permits = Permits(pool, self._shards) if self._shards is not None else None
-        uploads = ShardUploads(self._shards, permits, server_ports(arguments), config) if permits is not None else None
+        addresses = listening_at(arguments.http_server_address, arguments.servers)
+        ports = [split_address(address, "address")[1] for address in addresses]
+        uploads = ShardUploads(self._shards, permits, ports, config) if permits is not None else None
         self._permits = PermitRoutes(self.aggregator, permits)
         self._wheel_workers = (
             WheelWorkerRoutes(self.aggregator, self.job, pool, uploads) if config.compat == WHEEL_WORKER else None
@@ -206,23 +209,14 @@ class Server:
             await_evaluation(self._store, rounds.good_rounds, self.job.config.evaluation.deadline, self.leave)
 
 
-def server_ports(arguments: argparse.Namespace) -> List[int]:
-    """Return the ports of the job's servers, this one's first."""
-    port = split_address(arguments.http_server_address, "--http_server_address")[1]
-    return [port + index for index in range(arguments.servers)]
-
-
 def make_shards(arguments: argparse.Namespace, job: Job, models: ModelStore, found: Split) -> Shards:
     """Return the job's other servers. Raises UserError."""
     if len(job.sizes) < arguments.servers:
         raise UserError(f"--local_server_num is {arguments.servers}, but the model has {len(job.sizes)} tensors")
     config = job.config
-    host = split_address(arguments.http_server_address, "--http_server_address")[0]
-    host = arguments.tcp_server_ip if host in ("0.0.0.0", "::") else host
-    host = f"[{host}]" if ":" in host else host
     shown = credentials(config, SERVER, SERVER)
-    ports = server_ports(arguments)
-    links = [ShardLink(index, f"{host}:{ports[index]}", shown) for index in range(1, len(ports))]
+    addresses = reached_at(arguments.http_server_address, arguments.tcp_server_ip, arguments.servers)
+    links = [ShardLink(index, address, shown) for index, address in enumerate(addresses) if index]
     trainable = [name for name, kind in job.info.kinds.items() if kind == TRAINABLE]
     return Shards(links, found, trainable, models, config.lease)
 

@@ -7,8 +7,10 @@ import ssl
 import time
 from typing import Any, Dict, List, Mapping
 
+from cross_silo.config.auth import SERVER
 from cross_silo.config.federated import split_address
 from cross_silo.errors import UserError
+from cross_silo.launch.server_addresses import reached_at
 from cross_silo.preflight.check import ERROR, OK, WARNING, Check
 from cross_silo.preflight.plan import WORKER, Plan
 from cross_silo.protocol import tls
@@ -34,7 +36,18 @@ def check_access(plan: Plan) -> List[Check]:
             checks.append(Check("tokens", OK, str(auth.tokens_file)))
         except UserError as error:
             checks.append(Check("tokens", ERROR, str(error)))
+    if plan.servers > 1:
+        checks.append(_among_servers(plan))
     return checks + (_service(plan) if plan.config.has_tls else [])
+
+
+def _among_servers(plan: Plan) -> Check:
+    """Look at what the first server shows to the others."""
+    try:
+        credentials(plan.config, SERVER, SERVER)
+    except UserError as error:
+        return Check("access among servers", ERROR, f"{error}; several servers need it for each other")
+    return Check("access among servers", OK, f"{plan.config.auth.mode}, as server")
 
 
 def _silo(plan: Plan, silo: str) -> List[Check]:
@@ -53,7 +66,11 @@ def _service(plan: Plan) -> List[Check]:
         certificate = tls.check_own(auth.cert_file(name), auth.key_file(name), auth.ca_file, serves=True)
     except UserError as error:
         return [Check("certificate", ERROR, str(error))]
-    return [_dates("certificate", certificate), _names(plan, certificate)]
+    checks = [_dates("certificate", certificate), _names(plan.address, plan.flag, certificate)]
+    among = reached_at(plan.address, plan.tcp_server_ip, plan.servers)[0]
+    if plan.servers > 1 and among != plan.address:
+        checks.append(_names(among, "--tcp_server_ip", certificate))
+    return checks
 
 
 def _dates(what: str, certificate: Mapping[str, Any]) -> Check:
@@ -64,13 +81,13 @@ def _dates(what: str, certificate: Mapping[str, Any]) -> Check:
     return Check(what, OK, found)
 
 
-def _names(plan: Plan, certificate: Mapping[str, Any]) -> Check:
+def _names(asked: str, flag: str, certificate: Mapping[str, Any]) -> Check:
     """Look whether the certificate is for the address: those who ask compare the two."""
     names: Dict[str, List[str]] = {}
     for kind, name in certificate.get("subjectAltName", ()):
         names.setdefault(kind, []).append(name)
     shown = ", ".join(names.get("DNS", []) + names.get("IP Address", [])) or "no name"
-    host = split_address(plan.address, "address")[0]
+    host = split_address(asked, "address")[0]
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
@@ -79,5 +96,5 @@ def _names(plan: Plan, certificate: Mapping[str, Any]) -> Check:
         known = address.is_unspecified or address in map(ipaddress.ip_address, names.get("IP Address", []))
     if known:
         return Check("certificate's names", OK, shown)
-    found = f"{plan.flag} is {host}, but the certificate is for {shown}; expected the name that is asked"
+    found = f"{flag} is {host}, but the certificate is for {shown}; expected the name that is asked"
     return Check("certificate's names", WARNING, found)

@@ -14,6 +14,7 @@ from cross_silo.coordination.connection import probe
 from cross_silo.coordination.embedded import find_binary
 from cross_silo.coordination.store import ENDED, PREFIX
 from cross_silo.errors import UserError
+from cross_silo.launch.server_addresses import listening_at
 from cross_silo.launch.start import check_free
 from cross_silo.preflight.check import ERROR, OK, SKIPPED, WARNING, Check
 from cross_silo.preflight.plan import WORKER, Plan
@@ -27,10 +28,12 @@ def check_port(plan: Plan) -> Check:
     if plan.role == WORKER:
         return _server(plan)
     try:
-        check_free(plan.address, plan.flag)
+        addresses = listening_at(plan.address, plan.servers)
+        for address in addresses:
+            check_free(address, plan.flag)
     except UserError as error:
         return Check("port", ERROR, str(error))
-    return Check("port", OK, f"{plan.address} is free")
+    return Check("port", OK, f"{', '.join(addresses)} {'is' if len(addresses) == 1 else 'are'} free")
 
 
 def _server(plan: Plan) -> Check:

@@ -58,6 +58,10 @@ class Plan:
     """Index of the first worker."""
     silo: str = ""
     """Of a single worker; empty: silo_{index}."""
+    servers: int = 1
+    """Of the job."""
+    tcp_server_ip: str = "127.0.0.1"
+    """Address at which they reach each other."""
 
     @property
     def silos(self) -> List[str]:

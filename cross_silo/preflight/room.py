@@ -38,8 +38,12 @@ def check_room(plan: Plan) -> List[Check]:
         if plan.config.aggregation.rule in (MEDIAN, TRIMMED_MEAN):
             held += plan.config.round.most
         directory = plan.checkpoint_dir or plan.run_dir
+        others = (plan.servers - 1) / plan.servers  # share of the model that the other servers have
+        what = f"{held} times {shown}"
+        if others:
+            what += f", and {held} times {others:.0%} of it at the {plan.servers - 1} other servers"
         return [
-            _memory(held * model + SERVER_BYTES, f"{held} times {shown}"),
+            _memory(held * (1 + others) * model + plan.servers * SERVER_BYTES, what),
             _disk(directory, 2 * model, KEPT_MODELS * model, f"checkpoints of {shown}"),
         ]
     least = plan.count * (WORKER_MODELS * model + WORKER_BYTES)

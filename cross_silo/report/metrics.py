@@ -67,6 +67,8 @@ def _families(status: Optional[Mapping[str, Any]]) -> Iterator[Any]:
         family = CounterMetricFamily(f"cross_silo_{name}", help)
         family.add_metric((), status[name])
         yield family
+    servers = [((str(entry["server"]),), float(not entry["lost"])) for entry in status["servers"]]
+    yield gauge("server_up", "1 for a server that is there, as the first one sees it", *servers, labels=("server",))
     silos = [((entry["silo"],), entry) for entry in status["participants"]]
     up = [(key, float(entry["live"])) for key, entry in silos]
     yield gauge("silo_up", "1 for a silo with a live worker", *up, labels=("silo",))

@@ -37,6 +37,10 @@ def head(status: Mapping[str, Any]) -> List[str]:
         for role, found in status["members"].items()
         for told in found
     ]
+    members += [
+        f"server_{one['server']} {one['address']}" + (f" lost: {one['lost']}" if one["lost"] else "")
+        for one in status["servers"][1:]
+    ]
     lines.append("; ".join(members) or "no scheduler, server or evaluator is alive")
     if status["windows"]:
         left = ", ".join(f"{name} {max(seconds, 0):.0f} s" for name, seconds in status["windows"].items())

@@ -80,6 +80,9 @@ def read_status(store: JobStore, fl_name: str, now: Optional[float] = None) -> S
         "stop_condition": "" if stop.is_empty else str(stop),
         **{name: json.loads(job[name]) if name in job else None for name in ("stop", "best")},
         "refused_updates": json.loads(job.get("refused_updates", "{}")),
+        "servers": [{"server": 0, "address": live["address"], "lost": ""}, *live.get("servers", ())]
+        if "address" in live
+        else [],
         "members": {
             role: [{"node": node, **told} for node, told in sorted(found.items())] for role, found in members.items()
         },

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import List
 
 from cross_silo.config.auth import SCHEDULER, SERVER
-from cross_silo.config.federated import FederatedConfig, require_protected, split_address
+from cross_silo.config.federated import FederatedConfig, require_protected
 from cross_silo.config.mistnet import MISTNET
 from cross_silo.engines import SchedulerPlan, ServerPlan
 from cross_silo.errors import UserError
 from cross_silo.launch.arguments import check_address, check_file
 from cross_silo.launch.role import Role
-from cross_silo.protocol.access import Access
+from cross_silo.launch.server_addresses import listening_at
+from cross_silo.protocol.access import Access, credentials
 from cross_silo.protocol.client import AggregationClient
-from cross_silo.protocol.split import MAX_SERVERS
 
 __all__ = [
     "check_checkpoint_dir",
@@ -47,10 +47,12 @@ def server_roles(plan: ServerPlan, config: FederatedConfig) -> List[Role]:
         from cross_silo.mistnet.launch import mistnet_roles
 
         return mistnet_roles(plan, config)
-    addresses = _addresses(plan)
+    addresses = listening_at(plan.http_server_address, plan.count)
     check_address(plan.http_server_address, "--http_server_address", config)
     require_protected(plan.tcp_server_ip, "--tcp_server_ip", config)
     Access(config, SERVER, ())
+    if plan.count > 1:
+        credentials(config, SERVER, SERVER)
     check_model(plan)
     is_measured = evaluates(plan, config)
     check_checkpoint_dir(plan)
@@ -121,18 +123,6 @@ def evaluator_role(plan: ServerPlan) -> Role:
     command += ["--yaml_config", plan.yaml_config, "--config", str(plan.config)]
     command += ["--checkpoint_dir", str(plan.checkpoint_dir), "--run_dir", str(plan.run_dir)]
     return Role("evaluator", command, plan.http_server_address, ready_seconds=240.0)
-
-
-def _addresses(plan: ServerPlan) -> List[str]:
-    """Return the servers' addresses: the first one's, and the ports that follow. Raises UserError."""
-    flag = "--http_server_address"
-    host, port = split_address(plan.http_server_address, flag)
-    if plan.count > MAX_SERVERS:
-        raise UserError(f"--local_server_num is {plan.count}, expected at most {MAX_SERVERS}")
-    if port + plan.count - 1 > 65535:
-        raise UserError(f"{flag} is {plan.http_server_address}: there are no {plan.count} ports from {port} on")
-    host = f"[{host}]" if ":" in host else host
-    return [f"{host}:{port + index}" for index in range(plan.count)]
 
 
 def _shard_server(plan: ServerPlan, index: int, address: str) -> Role:

@@ -128,10 +128,12 @@ class Management:
         return job
 
     def _nodes(self) -> List[Dict[str, str]]:
-        return [
-            {"node_id": node, "role": "SERVER", "tcp_address": str(info.get("address", node))}
-            for node, info in sorted(self._store.members("server").items())
-        ]
+        nodes = []
+        for node, info in sorted(self._store.members("server").items()):
+            others = {f"{node}/server_{one['server']}": one for one in info.get("servers", ()) if not one["lost"]}
+            for name, told in ((node, info), *others.items()):
+                nodes.append({"node_id": name, "role": "SERVER", "tcp_address": str(told.get("address", name))})
+        return nodes
 
     def _settings(self, job: Job) -> FederatedConfig:
         """Return the settings that the server told of; the scheduler's own YAML where it told none."""

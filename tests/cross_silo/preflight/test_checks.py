@@ -200,6 +200,17 @@ def test_certificates_in_order(plan, auth_dir):
     assert results(check_access(plan("worker", tokens))) == {"access of silo_0": OK}
 
 
+def test_several_servers_ask_each_other(plan, auth_dir, tmp_path):
+    checks = check_access(plan("server", guarded(auth_dir), servers=3, address="0.0.0.0:6668"))
+    assert results(checks) == {"access among servers": OK, "certificate": OK, "certificate's names": OK}
+    checks = check_access(plan("server", guarded(auth_dir), servers=3, address="0.0.0.0:80", tcp_server_ip="10.1.2.3"))
+    assert (checks[-1].result, "--tcp_server_ip is 10.1.2.3, but" in checks[-1].found) == (WARNING, True)
+    tokens = guarded(make_auth(tmp_path), mode="token", enable_ssl=True)
+    assert results(check_access(plan("server", tokens, servers=2)))["access among servers"] == OK
+    (tmp_path / "server.token").unlink()
+    assert results(check_access(plan("server", tokens, servers=2)))["access among servers"] == ERROR
+
+
 def test_certificates_out_of_order(plan, auth_dir, tmp_path):
     (check,) = check_access(plan("worker", guarded(tmp_path)))
     assert check.result == ERROR
@@ -245,6 +256,14 @@ def test_a_servers_memory_is_some_models(server, monkeypatch):
     assert "1.1 GB available, at least 1.2 GB needed: 5 times a model of 201 MB" in found(checks, "memory")
     robust = {"round": Round(start_fl_job_threshold=3), "aggregation": Aggregation(rule="median")}
     assert "8 times" in found(check_room(server(1_000_000, **robust)), "memory")
+
+
+def test_the_memory_of_several_servers(server, monkeypatch):
+    monkeypatch.setattr(room, "available_memory", lambda: 1950e6)  # 5 models and 5 halves, twice 150 MB: 1.8 GB
+    (check, _) = check_room(dataclasses.replace(server(200_000_000), servers=2))
+    assert check.result == OK
+    assert "1.8 GB needed: 5 times a model of 200 MB" in check.found
+    assert "5 times 50% of it at the 1 other servers" in check.found
 
 
 def test_room_on_disk(server, monkeypatch):

@@ -115,6 +115,18 @@ def test_what_people_see(job):
     assert "missing" in rows[1] and "35 s ago" in rows[1] and "never" in rows[2]
 
 
+def test_all_servers_are_shown(job):
+    assert read_status(job, "job", NOW)["servers"] == [{"server": 0, "address": "127.0.0.1:6668", "lost": ""}]
+    others = [{"server": 1, "address": "a:1", "lost": ""}, {"server": 2, "address": "a:2", "lost": "it was restarted"}]
+    job.beat("server", "h:1", {"address": "127.0.0.1:6668", "told": NOW, "servers": others})
+    status = read_status(job, "job", NOW)
+    assert "; server_1 a:1; server_2 a:2 lost: it was restarted" in head(status)[2]
+    found = samples(render(status))
+    assert [found["cross_silo_server_up", str(index)] for index in range(3)] == [1, 1, 0]
+    job.leave("server", "h:1")
+    assert read_status(job, "job", NOW)["servers"] == []
+
+
 def samples(text):
     return {
         (sample.name, *sorted(sample.labels.values())): sample.value

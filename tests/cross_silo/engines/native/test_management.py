@@ -72,6 +72,14 @@ def test_state_of_a_running_job(ask, store, method):
     )
 
 
+def test_all_servers_that_are_there_are_nodes(ask, store):
+    begin(store)
+    others = [{"server": 1, "address": "127.0.0.1:6669", "lost": ""}, {"server": 2, "address": "a:1", "lost": "gone"}]
+    store.beat("server", "host:7", {"address": "127.0.0.1:6668", "servers": others})
+    nodes = ask("/state")[1]["nodes"]
+    assert nodes == [*NODES, {"node_id": "host:7/server_1", "role": "SERVER", "tcp_address": "127.0.0.1:6669"}]
+
+
 def test_state_without_a_live_server_does_not_claim_to_be_ready(ask, store):
     store.begin({"instance": "i1"})
     _, reply = ask("/state", "GET")
