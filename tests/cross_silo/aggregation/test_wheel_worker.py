@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from cross_silo.aggregation import wheel_worker
+from cross_silo.aggregation.permits import Permits
+from cross_silo.aggregation.shard_uploads import ShardUploads
 from cross_silo.aggregation.uploads import UploadPool
 from cross_silo.aggregation.wheel_worker import WheelWorkerRoutes
 from cross_silo.config.federated import WHEEL_WORKER, FederatedConfig, Round
@@ -59,15 +61,21 @@ class WheelWorker:
         return {feature["weight_fullname"]: feature["data"] for feature in answer["feature_map"]}
 
 
-@pytest.fixture
-def served(serve):
-    """A job that the wheel's workers take part in; one tensor of its model is not trained."""
-    made = serve(compat=WHEEL_WORKER)
+def with_wheel_workers(made):
+    """Let the wheel's workers take part in a served job; one tensor of its model is not trained."""
     made.job.info.kinds["bn.moving_mean"] = "statistic"
     pool = UploadPool(2, largest_message(made.job.sizes))
-    made.wheel_workers = WheelWorkerRoutes(made.aggregator, made.job, pool)
+    uploads = None
+    if made.shards is not None:
+        uploads = ShardUploads(made.shards, Permits(pool, made.shards), made.ports, made.job.config)
+    made.wheel_workers = WheelWorkerRoutes(made.aggregator, made.job, pool, uploads)
     made.service._server.routes.update(made.wheel_workers.routes())
     return made
+
+
+@pytest.fixture
+def served(serve):
+    return with_wheel_workers(serve(compat=WHEEL_WORKER))
 
 
 @pytest.fixture
@@ -81,8 +89,11 @@ def brief(monkeypatch):
     monkeypatch.setattr(wheel_worker, "HOLD_SECONDS", 0.2)
 
 
-def test_rounds_of_trained_tensors_only(served, workers):
+@pytest.mark.parametrize("servers", [1, 2])
+def test_rounds_of_trained_tensors_only(serve, servers):
     """The mean of what is sent; what is not stays as it was. getModel is held until the round's end: no polling."""
+    served = with_wheel_workers(serve(compat=WHEEL_WORKER, servers=servers))
+    workers = [WheelWorker(served, f"worker_fl_{i}", samples) for i, samples in enumerate((10, 30))]
     for number in (1, 2):
         for worker in workers:
             worker.join()
