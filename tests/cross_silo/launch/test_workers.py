@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+import yaml
 
 from cross_silo.config.federated import load_federated
 from cross_silo.data.manifest import Manifest, write_manifest
@@ -146,3 +147,28 @@ def test_each_silo_may_have_a_validation_set(roles, files):
 def test_a_validation_set_that_cannot_be_meant(roles, changes, message):
     with pytest.raises(UserError, match=message):
         roles(**changes)
+
+
+@pytest.fixture
+def mistnet_roles(roles, files):
+    """The same for a MistNet job with a cut."""
+
+    def make(cut, **changes):
+        content = {"algorithm": "mistnet", "mistnet": {"cut_layer": cut}}
+        (files / "job.yaml").write_text(yaml.safe_dump(content))
+        return roles(**changes)
+
+    return make
+
+
+def test_a_mistnet_job_has_workers_of_its_own(roles, mistnet_roles):
+    assert roles()[0].command[2] == "cross_silo.training.worker"
+    [role] = mistnet_roles("layer1")
+    assert role.command[2] == "cross_silo.mistnet.edge"
+
+
+def test_a_mistnet_job_that_cannot_work(mistnet_roles):
+    with pytest.raises(UserError, match="mistnet.cut_layer: found 4; expected one of stem, layer1 with fast-rcnn"):
+        mistnet_roles(4)
+    with pytest.raises(UserError, match="--val_annotations is given, but with algorithm mistnet a silo has no model"):
+        mistnet_roles("stem", val_annotations="val.json", val_image_dir="val")
