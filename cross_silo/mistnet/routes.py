@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import threading
 from typing import Any, Dict, Iterator, Mapping, Optional, Protocol, Tuple
 
 from cross_silo.aggregation.leases import Leases
@@ -53,6 +54,7 @@ class FeatureRoutes:
         self._extractor = extractor
         self._pool = pool
         self._busy = OneAtATime()
+        self._counting = threading.Lock()
         self.bytes_down = 0
         """Bytes of the extractor that left."""
 
@@ -77,7 +79,8 @@ class FeatureRoutes:
         return Response(body=self._extractor, sent=self._note_sent)
 
     def _note_sent(self, sent: int) -> None:
-        self.bytes_down += sent
+        with self._counting:
+            self.bytes_down += sent
 
     def offer(self, request: Request) -> Response:
         """Take a manifest; answer what is here of its files."""

@@ -123,15 +123,9 @@ def test_by_way_of_objects_that_are_removed_at_the_end(job_of, tmp_path):
     assert not list(objects.rglob("shard-*"))
 
 
-def test_too_few_silos_at_the_deadline(job_of):
-    job = job_of(mistnet={"deadline": 3.0})
-    server, trainer, silo = job.server(), job.trainer(), job.silo(0)
-    assert [job.status(process) for process in (silo, server, trainer)] == [1, 1, 0]
-    assert "1 of 2 silos have delivered their features within 3 s" in job.summary()["reason"]
-
-
+@LONG
 def test_enough_silos_at_the_deadline(job_of):
-    job = job_of(mistnet={"deadline": 5.0, "min_silos": 1})
+    job = job_of(mistnet={"deadline": 20.0, "min_silos": 1})
     server, trainer, silo = job.server(), job.trainer(step_seconds=0.5), job.silo(0)
     job.wait_log("server.log", "the training begins without the others")
     late = job.silo(1)
