@@ -85,6 +85,8 @@ class FeatureClient(AggregationClient):
             try:
                 return call()
             except LeaseLost:
+                if not self._fingerprint:  # it was never had
+                    raise
                 with contextlib.suppress(ServerUnreachable):  # then the call waits for it
                     self.heartbeat()
         return call()
