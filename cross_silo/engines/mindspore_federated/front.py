@@ -97,7 +97,9 @@ class Front:
         check_names(self.job.sizes)
         self.servers = Servers(arguments.server_address)
         self._engine = EngineRecord(client, config.fl_name)
-        self._verdict = self._engine.last_verdict() if earlier.get("instance") != self.job.instance else "0"
+        if earlier.get("instance") != self.job.instance:
+            self._engine.forget_verdicts()
+        self._verdict = "0"
         if all(map(refuses, self.servers.addresses)):
             self._engine.flush_engine()  # whatever it was in the middle of, nobody is there to go on with it
             self._verdict = self._engine.last_verdict()

@@ -63,6 +63,10 @@ class EngineRecord:
         entries = found[0][1] if found else []
         return [(number, Verdict(**json.loads(fields["verdict"]))) for number, fields in entries]
 
+    def forget_verdicts(self) -> None:
+        """Drop all verdicts: those of another run of the job."""
+        self._client.delete(self._verdicts)
+
     def flush_engine(self) -> None:
         """Forget what the engine keeps of an earlier run: it begins again with the model that it is given."""
         for key in self._client.scan_iter(f"{self._engine}*", count=1000):

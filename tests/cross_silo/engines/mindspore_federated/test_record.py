@@ -28,6 +28,8 @@ def test_verdicts_come_once_in_order(client):
     assert [verdict for _, verdict in record.verdicts(first, 0.01)] == [FAILED]
     assert record.verdicts(second, 0.01) == [] and record.last_verdict() == second
     assert EngineRecord(client, "other").verdicts("0", 0.01) == []
+    record.forget_verdicts()
+    assert (record.last_verdict(), record.verdicts("0", 0.01)) == ("0", [])
 
 
 def test_only_this_jobs_engine_is_flushed(client):
