@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import secrets
 import time
 from pathlib import Path
 from typing import List, Mapping, Optional
@@ -15,7 +14,7 @@ from cross_silo.errors import UserError
 from cross_silo.launch import logs
 from cross_silo.launch.finish import Target, finish
 from cross_silo.launch.record import read_json
-from cross_silo.objects import is_remote, shown
+from cross_silo.objects import shown
 from cross_silo.report.summary import FILE as SUMMARY
 from cross_silo.report.summary import METRICS
 from cross_silo.sedna.algorithms import require_runnable
@@ -24,7 +23,7 @@ from cross_silo.sedna.plan import AggregatorPlan, Place, aggregator_plan, fl_nam
 from cross_silo.sedna.pod import Foreground, Watch, credentials_of, host_path
 from cross_silo.sedna.pod_access import aggregator_access
 from cross_silo.sedna.status_report import Report
-from cross_silo.sedna.transfers import bring_pre_trained, deliver, model_target
+from cross_silo.sedna.transfers import bring_pre_trained, check_target, deliver
 from cross_silo.sedna.writing import write_files
 
 log = logging.getLogger(__name__)
@@ -52,6 +51,8 @@ def main(argv: Optional[List[str]] = None, environ: Optional[Mapping[str, str]] 
     place = Place(run_dir, arguments.redis_address, arguments.scheduler_manage_address)
     plan = aggregator_plan(settings, place, federated=access.federated)
     require_runnable(plan.algorithm)
+    if not plan.model_url:
+        raise UserError("MODEL_URL is not set: the job's Model is missing or has no url; expected where the model goes")
     target = check_target(plan)
     role = Foreground(access.environment)
     watch = Watch(settings, lambda status: look(status, run_dir, host_path(target, settings)))
@@ -96,29 +97,6 @@ def serve(plan: AggregatorPlan, settings: Settings, role: Foreground, watch: Wat
         if state != FINISHED:
             raise UserError(f"job {plan.fl_name!r} is {state or 'not finished'}: its model is not delivered")
     return status
-
-
-def check_target(plan: AggregatorPlan) -> str:
-    """Return the url of the final model's file, refusing early what cannot be written there. Raises UserError."""
-    if not plan.model_url:
-        raise UserError("MODEL_URL is not set: the job's Model is missing or has no url; expected where the model goes")
-    target = model_target(plan)
-    if is_remote(target):
-        if not target.startswith("s3://"):
-            raise UserError(f"MODEL_URL is {shown(target)}: cannot be written; expected a path or s3://")
-        return target
-    directory = Path(target).parent
-    probe = directory / f".{secrets.token_hex(4)}"
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise UserError(
-            f"MODEL_URL is {target}: {directory}: {error.strerror}; expected a directory that this user may write "
-            "(Sedna mounts a Model at s3:// or http:// read-only)"
-        ) from None
-    return target
 
 
 def is_made(plan: AggregatorPlan) -> bool:

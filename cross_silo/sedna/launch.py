@@ -15,12 +15,12 @@ from cross_silo.launch.finish import Target, finish
 from cross_silo.launch.record import write_json
 from cross_silo.launch.role import Job, Role, running_roles
 from cross_silo.launch.start import start_roles
-from cross_silo.objects import Credentials, shown
+from cross_silo.objects import Credentials
 from cross_silo.sedna.algorithms import require_runnable
 from cross_silo.sedna.deliverer import PLAN, RESULT, ROLE
 from cross_silo.sedna.job import Planned
 from cross_silo.sedna.plan import JobPlan
-from cross_silo.sedna.transfers import bring_pre_trained, model_target, prepare_dataset
+from cross_silo.sedna.transfers import bring_pre_trained, check_target, prepare_dataset
 from cross_silo.sedna.writing import write_files
 
 
@@ -38,9 +38,7 @@ def run(planned: Planned, foreground: bool = False, say: Callable[[str], None] =
     plan, access = planned.plan, planned.access
     require_runnable(plan.aggregator.algorithm)
     if plan.aggregator.model_url:
-        target = model_target(plan.aggregator, planned.model_format)
-        if target.startswith(("http://", "https://")):
-            raise UserError(f"MODEL_URL is {shown(target)}: cannot be written; expected a path or s3://")
+        check_target(plan.aggregator, planned.model_format)
     _refuse_running(plan)
     _write(plan)
     bring_pre_trained(plan.aggregator, access.pretrained)

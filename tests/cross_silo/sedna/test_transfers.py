@@ -14,7 +14,7 @@ from cross_silo.checkpoint import CheckpointInfo, checkpoint_path, read_checkpoi
 from cross_silo.errors import UserError
 from cross_silo.sedna.environment import Settings
 from cross_silo.sedna.plan import Place, aggregator_plan, dataset_plan
-from cross_silo.sedna.transfers import bring_dataset, bring_pre_trained, deliver, model_target, unpack
+from cross_silo.sedna.transfers import bring_dataset, bring_pre_trained, check_target, deliver, model_target, unpack
 
 COMMON = {"JOB_NAME": "yolo", "PARTICIPANTS_COUNT": "2"}
 
@@ -60,6 +60,16 @@ def test_where_the_model_goes(tmp_path, url, format, target):
 def test_formats_that_are_not_written(tmp_path, url, format):
     with pytest.raises(UserError, match="expected ckpt, safetensors, pth, pt"):
         model_target(plan_of(tmp_path, MODEL_URL=url), format)
+
+
+def test_a_place_that_cannot_be_written_is_refused_early(tmp_path):
+    target = tmp_path / "new" / "yolov5.pth"
+    assert check_target(plan_of(tmp_path, MODEL_URL=str(target))) == str(target)
+    assert list(target.parent.iterdir()) == []
+    (tmp_path / "file").write_text("")
+    for url in ("https://host/yolov5.pth", str(tmp_path / "file" / "yolov5.pth")):
+        with pytest.raises(UserError, match=f"MODEL_URL is {url}: "):
+            check_target(plan_of(tmp_path, MODEL_URL=url))
 
 
 def test_the_newest_model_is_delivered_whole(tmp_path):
