@@ -27,7 +27,15 @@ class S3Server:
                 stderr=log,
                 env={**os.environ, "INITIAL_NO_AUTH_ACTION_COUNT": "1000000"},
             )
-        self._wait(directory / "moto.log")
+        try:
+            self._set_up(directory / "moto.log")
+        except BaseException:
+            self.close()
+            raise
+
+    def _set_up(self, log: Path) -> None:
+        """Wait until it answers, make its user, and have it ask for keys from then on."""
+        self._wait(log)
         iam = self.client("iam", "setup", "setup")
         iam.create_user(UserName="silo")
         allowed = '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"s3:*","Resource":"*"}]}'
