@@ -76,7 +76,8 @@ class WheelWorkerRoutes(EngineRoutes):
         """Let a silo join; None (the safemode text) lets it train without a round and take the newest model after."""
         if _names_worker(request):
             return super()._join(request, silo, samples)
-        self._samples[silo] = samples
+        with self._lock:
+            self._samples[silo] = samples
         answer = self._aggregator.start_round(silo, "", samples, HOLD_SECONDS)
         if answer is None or answer.code != OUT_OF_TIME:
             return answer
@@ -98,14 +99,14 @@ class WheelWorkerRoutes(EngineRoutes):
             return answer
         with self._aggregator.changed:
             rounds = self._aggregator.rounds
-            is_present = iteration == rounds.iteration
+            key, is_present = rounds.key, iteration == rounds.iteration
             is_away = is_present and not rounds.is_member(silo, "") and silo in self._samples
         if not answer.ok and is_away:
             self._aggregator.start_round(silo, "", self._samples[silo])
             answer = super()._may_push(request, silo, iteration)
         if is_present:
             with self._lock:
-                self._pushed_in[request.connection] = rounds.key
+                self._pushed_in[request.connection] = key
         return answer
 
     def _complete(self, request: Request, message: Message, samples: int) -> None:
