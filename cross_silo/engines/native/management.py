@@ -104,6 +104,8 @@ class Management:
         """Ask the server to begin again at iteration 1 from the current model, with the settings of ``body``."""
         if not body:
             raise Refused("The post message size is invalid.")
+        if self._config.engine != "native":
+            raise Refused(f"Engine {self._config.engine} cannot begin a job anew: end it, begin one of another name.")
         changes = parse_changes(body)
         job = self._job()
         _require_server(self._nodes())
