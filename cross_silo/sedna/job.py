@@ -12,9 +12,9 @@ from cross_silo.config.federated import FederatedConfig
 from cross_silo.config.schema import build, merge
 from cross_silo.errors import UserError
 from cross_silo.objects import Credentials
-from cross_silo.sedna.algorithms import RUNNABLE, algorithm_of
+from cross_silo.sedna.algorithms import algorithm_of
 from cross_silo.sedna.containers import map_path
-from cross_silo.sedna.environment import SECRETS, Settings
+from cross_silo.sedna.environment import PARSERS, SECRETS, Settings
 from cross_silo.sedna.extended_resources import dataset_keys, model_config, train_url
 from cross_silo.sedna.extensions import job_keys, rounds_bound
 from cross_silo.sedna.manifests import JOB, Manifests, read_manifests
@@ -155,9 +155,8 @@ class _Planner:
         try:
             aggregator = self._aggregator(place)
             trainers = tuple(self._trainer(place, role, number) for number, role in enumerate(self._roles.trainers))
-            if aggregator.algorithm in RUNNABLE:
-                for content in [aggregator.federated, *(trainer.federated for trainer in trainers)]:
-                    build(FederatedConfig, content, aggregator.federated_file)
+            for content in [aggregator.federated, *(trainer.federated for trainer in trainers)]:
+                build(FederatedConfig, content, aggregator.federated_file)
         except UserError as error:
             raise ManifestError([Problem(self._found.subject, "", str(error))]) from None
         job = self._found.job
@@ -269,4 +268,7 @@ class _Planner:
 
 
 def _shown(environment: Mapping[str, str]) -> Dict[str, str]:
-    return {name: value for name, value in environment.items() if name.lower() not in SECRETS}
+    """Return what means something here, without secrets: a container's PATH, say, is not this machine's."""
+    return {
+        name: value for name, value in environment.items() if name.lower() in PARSERS and name.lower() not in SECRETS
+    }

@@ -100,6 +100,13 @@ def test_variables_for_a_trial_are_in_the_place_of_every_containers(tmp_path):
     assert "batch_size" not in plan.trainers[0].environment
 
 
+def test_a_containers_own_surroundings_are_not_this_machines(tmp_path):
+    workers = [worker(1, PATH="/opt/bin", SECRET_ACCESS_KEY="hidden"), worker(2)]
+    environment = plan_of(tmp_path, {"job.spec.trainingWorkers": workers}).trainers[0].environment
+    assert "batch_size" in environment
+    assert not {"PATH", "SECRET_ACCESS_KEY"} & set(environment)
+
+
 def test_mistnets_settings_are_in_the_plan(tmp_path):
     env = {"aggregation_algorithm": "MistNet", "cut_layer": "4", "epsilon": "100", "epochs": "100", "batch_size": "32"}
     s3 = {"ws": {}, "s3": {"aggDataPath": "s3://sedna/fl", "credentialName": "mysecret"}}
