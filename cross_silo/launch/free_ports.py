@@ -17,5 +17,20 @@ def free_ports(count: int) -> List[int]:
         return [listener.getsockname()[1] for listener in sockets]
 
 
+def adjoining_ports(count: int) -> int:
+    """Return the first of ``count`` free ports that follow one another."""
+    while True:
+        with ExitStack() as held:
+            first = held.enter_context(socket.socket())
+            first.bind(("127.0.0.1", 0))
+            port = int(first.getsockname()[1])
+            try:
+                for follower in range(port + 1, port + count):
+                    held.enter_context(socket.socket()).bind(("127.0.0.1", follower))
+            except (OSError, OverflowError):  # one is taken, or there are no more
+                continue
+            return port
+
+
 if __name__ == "__main__":
     print(*free_ports(int(sys.argv[1])))

@@ -19,8 +19,8 @@ from cross_silo.checkpoint import CheckpointInfo, checkpoint_path, write_checkpo
 from cross_silo.coordination.embedded import EmbeddedRedis
 from cross_silo.data.manifest import Manifest, write_manifest
 from cross_silo.launch.ending import end_roles
+from cross_silo.launch.free_ports import adjoining_ports
 from cross_silo.launch.role import running_roles
-from tests.support.ports import adjoining_ports
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import datetime
 import http.client
 import json
 import multiprocessing
 import os
 import secrets
-import signal
 import socketserver
 import statistics
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -22,17 +18,15 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
+from our_server import HOST, OurServer, cpu_seconds, model_shapes
 from rich.console import Console
 from rich.table import Table
 
-from cross_silo.checkpoint import CheckpointInfo, checkpoint_path, write_checkpoint
-from cross_silo.config.auth import SERVER
 from cross_silo.config.federated import load_federated
 from cross_silo.coordination.embedded import EmbeddedRedis
 from cross_silo.errors import UserError, run_main
 from cross_silo.launch.free_ports import free_ports
 from cross_silo.launch.proc import peak_memory
-from cross_silo.launch.ready import read_ready
 from cross_silo.protocol.access import credentials
 from cross_silo.protocol.client import AggregationClient
 
@@ -40,7 +34,6 @@ SAMPLES = 64
 WARM_UP = 4
 """Rounds left out: until then memory is touched for the first time, and checkpoints are added rather than replaced."""
 PIECE = 4 << 20
-HOST = "127.0.0.1"
 
 
 def parse(argv: Optional[Sequence[str]]) -> argparse.Namespace:
@@ -58,28 +51,6 @@ def parse(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     if args.params < 10_000 or min(args.workers, args.rounds) < 1:
         raise UserError("--params, --workers, --rounds: expected at least 10000, 1 and 1")
     return args
-
-
-def model_shapes(params: int) -> Dict[str, Tuple[int, ...]]:
-    """Return tensors of a detector's proportions: one large, some of a middling size, many small; ``params`` in all."""
-    sizes = [params // 3] + [params // 100] * 60 + [max(params // 200_000, 1)] * 200
-    sizes.append(params - sum(sizes))
-    return {f"layer_{i}.weight": (size,) for i, size in enumerate(sizes)}
-
-
-def resident_memory(pid: int) -> float:
-    """Return the MB that a process has in memory."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
-
-
-def cpu_seconds(pid: int) -> float:
-    """Return the processor time that a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-# the floor
 
 
 class FloorServer(socketserver.ThreadingMixIn, HTTPServer):
@@ -255,62 +226,6 @@ def run_workers(
             worker.kill()
     slowest = [max(rounds) for rounds in zip(*(seconds for _, seconds, _ in told))]
     return slowest[WARM_UP:], [extra for _, _, extra in told]
-
-
-def make_certificates(directory: Path, silos: Sequence[str]) -> None:
-    """Make certificates of the server and the silos in ``directory``."""
-    from cross_silo.security.authority import Authority
-
-    authority = Authority(directory)
-    for name in (SERVER, *silos):
-        authority.issue(name, (HOST,))
-
-
-class OurServer:
-    """The aggregator process with a model of ``params``, in a directory of its own."""
-
-    def __init__(
-        self, directory: Path, params: int, workers: int, rounds: int, redis: str, auth: str = "none", more: str = ""
-    ) -> None:
-        """Start it; ``more`` are further lines of its YAML."""
-        shapes = model_shapes(params)
-        name = f"benchmark_{secrets.token_hex(3)}"
-        checkpoints = directory / name
-        checkpoints.mkdir()
-        weights = {key: np.zeros(shape, np.float32) for key, shape in shapes.items()}
-        path = checkpoint_path(checkpoints, name, 0, datetime.datetime.now())
-        write_checkpoint(path, weights, CheckpointInfo(fl_name=name))
-        silos = [f"silo_{index}" for index in range(workers)]
-        self.yaml = directory / f"{name}.yaml"
-        self.yaml.write_text(
-            f"fl_name: {name}\nfl_iteration_num: {rounds}\nlease: 3600\ndistributed_cache: {{address: '{redis}'}}\n"
-            f"round: {{start_fl_job_threshold: {workers}}}\nsilos: [{', '.join(silos)}]\n"
-            f"auth: {{mode: {auth}, dir: '{checkpoints / 'auth'}'}}\n{more}"
-        )
-        if auth == "mtls":
-            make_certificates(checkpoints / "auth", silos)
-        self.address = f"{HOST}:{free_ports(1)[0]}"
-        command = [sys.executable, "-m", "cross_silo.aggregation.server", "--yaml_config", str(self.yaml)]
-        command += ["--http_server_address", self.address, "--tcp_server_ip", HOST]
-        command += ["--checkpoint_dir", str(checkpoints), "--run_dir", str(checkpoints)]
-        self.log = checkpoints / "server.log"
-        with open(self.log, "wb") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-        deadline = time.monotonic() + 60
-        while read_ready(checkpoints / "server_0", self.process.pid) is None:
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                raise UserError(f"the server did not start: {self.log.read_text().strip()[-500:]}")
-            time.sleep(0.05)
-        self.resident = resident_memory(self.process.pid)
-
-    def stop(self) -> None:
-        """End the process."""
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            self.process.wait(timeout=15)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
 
 
 def measure_ours(args: argparse.Namespace, directory: Path, redis: str) -> Dict[str, Any]:

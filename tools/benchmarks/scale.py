@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
 
 import numpy as np
+from our_server import HOST, OurServer, model_shapes
 from rich.console import Console
 from rich.table import Table
-from round import HOST, SAMPLES, OurServer, cpu_seconds, model_shapes, take_part
+from round import SAMPLES, take_part
 
 from cross_silo.config.aggregation import CLIPPED_MEAN, MEDIAN, RULES, TRIMMED_MEAN
 from cross_silo.config.federated import Round
@@ -27,6 +28,7 @@ from cross_silo.errors import UserError, run_main
 from cross_silo.launch.free_ports import free_ports
 from cross_silo.launch.proc import peak_memory
 from cross_silo.protocol.client import AggregationClient
+from cross_silo.protocol.split import MAX_SERVERS
 
 WARM_UP = 2
 """Rounds left out: memory is touched for the first time."""
@@ -44,10 +46,13 @@ def parse(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     parser.add_argument("--params", type=int, default=7_235_389, help="float32 parameters of the model (YOLOv5s)")
     parser.add_argument("--workers", type=int, nargs="+", default=[4, 16, 64])
     parser.add_argument("--rounds", type=int, default=3, help="the median counts")
+    parser.add_argument("--servers", type=int, default=1, help="of the job, --local_server_num")
     parser.add_argument("--rule", choices=RULES, default=RULES[0], help="aggregation.rule")
     parser.add_argument("--work_dir", help="where checkpoints are written for a while; default: TMPDIR")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     args = parser.parse_args(argv)
+    if not 1 <= args.servers <= MAX_SERVERS:
+        raise UserError(f"--servers is {args.servers}, expected 1 to {MAX_SERVERS}")
     least = 3 if args.rule in (MEDIAN, TRIMMED_MEAN) else 1
     if args.params < 10_000 or min(args.workers) < least or args.rounds < 1:
         raise UserError(
@@ -104,14 +109,15 @@ def measure(args: argparse.Namespace, count: int, directory: Path, redis: str, o
         own: MB that a server needs beside the models.
     """
     rounds = args.rounds + WARM_UP
-    server = OurServer(directory, args.params, count, rounds + 1, redis, more=settings(args.rule, args.params))
+    more = settings(args.rule, args.params)
+    server = OurServer(directory, args.params, count, rounds + 1, redis, more=more, servers=args.servers)
     try:
         random = np.random.default_rng(1)
         weights = {
             name: random.standard_normal(shape, np.float32) * np.float32(NOISE)
             for name, shape in model_shapes(args.params).items()
         }
-        begin, cpu = threading.Barrier(count), cpu_seconds(server.process.pid)
+        begin, cpu = threading.Barrier(count), server.cpu_seconds()
         workers = [Worker(server.address, index, weights, rounds, begin) for index in range(count)]
         for worker in workers:
             worker.start()
@@ -121,7 +127,8 @@ def measure(args: argparse.Namespace, count: int, directory: Path, redis: str, o
         failed = [str(worker.error or "it did not end in time") for worker in workers if not worker.seconds]
         if failed:
             raise UserError(f"{len(failed)} of {count} workers failed: {failed[0]}; {server.log.read_text()[-500:]}")
-        peak, cpu = peak_memory(server.process.pid), cpu_seconds(server.process.pid) - cpu
+        peak, cpu = peak_memory(server.process.pid), server.cpu_seconds() - cpu
+        others = [peak_memory(process.pid) for process in server.others]
     finally:
         server.stop()
     slowest = [max(times) for times in zip(*(worker.seconds for worker in workers))][WARM_UP:]
@@ -136,6 +143,7 @@ def measure(args: argparse.Namespace, count: int, directory: Path, redis: str, o
         "server_cpu_seconds": cpu / rounds,
         "server_own_mb": own,
         "server_peak_mb": peak,
+        "other_servers_peak_mb": others,
         "server_models": (peak - own) / model_mb,
         "most_models": Round().max_uploads + 3 + held,
         "within": peak - own <= (Round().max_uploads + 3 + held) * model_mb + SLACK_MB,
@@ -144,15 +152,15 @@ def measure(args: argparse.Namespace, count: int, directory: Path, redis: str, o
 
 def show(result: Dict[str, Any]) -> None:
     """Print the table."""
-    title = f"{result['params'] / 1e6:.1f}M float32, loopback, rule {result['rule']}"
+    title = f"{result['params'] / 1e6:.1f}M float32, loopback, rule {result['rule']}, servers: {result['servers']}"
     table = Table(title=title, caption=f"median of {result['rounds']} rounds; memory over the process's own")
     for heading in (
         "workers",
         "seconds\na round",
         "GB\nmoved",
         "seconds\na GB",
-        "server's\nCPU s",
-        "its peak",
+        "servers'\nCPU s",
+        "the first's peak",
         "at most\n(models)",
     ):
         table.add_column(heading, justify="right")
@@ -178,7 +186,13 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
             measured = [measure(args, count, Path(directory), address, own) for count in args.workers]
         finally:
             redis.leave()
-    result = {"params": args.params, "rounds": args.rounds, "rule": args.rule, "measured": measured}
+    result = {
+        "params": args.params,
+        "rounds": args.rounds,
+        "rule": args.rule,
+        "servers": args.servers,
+        "measured": measured,
+    }
     if args.json:
         print(json.dumps(result))
     else:

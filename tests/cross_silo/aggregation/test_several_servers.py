@@ -7,8 +7,8 @@ import signal
 import numpy as np
 import pytest
 
+from cross_silo.launch.free_ports import adjoining_ports
 from tests.support.federation import Federation, reference
-from tests.support.ports import adjoining_ports
 
 SAMPLES = {"silo_0": 10, "silo_1": 30, "silo_2": 20}
 ROUNDS = 3
