@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import yaml
 
 from tests.support.mistnet_job import WEIGHTS, MistNetJob
 from tests.support.numpy_trainer import NumpyTrainer
@@ -109,6 +110,7 @@ def test_killed_server_while_training(job_of):
     assert_finished(job)
 
 
+@LONG
 def test_by_way_of_objects_that_are_removed_at_the_end(job_of, tmp_path):
     objects = tmp_path / "objects"
     job = job_of(transmitter={"channel": "file", "agg_data_path": f"file://{objects}", "remove_at_end": True})
@@ -125,15 +127,23 @@ def test_by_way_of_objects_that_are_removed_at_the_end(job_of, tmp_path):
 
 @LONG
 def test_enough_silos_at_the_deadline(job_of):
-    job = job_of(mistnet={"deadline": 20.0, "min_silos": 1})
-    server, trainer, silo = job.server(), job.trainer(step_seconds=0.5), job.silo(0)
+    job = job_of(mistnet={"min_silos": 1})
+    server, silo = job.server(), job.silo(0)
+    job.wait_log("silo_0.log", "delivered")
+    server.kill()
+    content = yaml.safe_load(job.yaml.read_text())
+    content["mistnet"]["deadline"] = 0.1
+    job.yaml.write_text(yaml.safe_dump(content))
+    server = job.server()
     job.wait_log("server.log", "the training begins without the others")
     late = job.silo(1)
     assert job.status(late) == 2 and "come too late" in job.log("silo_1.log")
+    trainer = job.trainer()
     assert [job.status(process) for process in (silo, server, trainer)] == [0, 0, 0]
     assert job.summary()["rounds"][0]["samples"] == 7
 
 
+@LONG
 def test_a_loss_that_is_not_finite_ends_the_job(job_of):
     job = job_of()
     server, trainer = job.server(), job.trainer(nan_at=6)
