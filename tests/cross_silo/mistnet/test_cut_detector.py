@@ -88,6 +88,11 @@ def test_detecting_in_images_is_detecting_in_their_bits(made):
     assert any((a.shape != b.shape) or (a != b).any() for a, b in zip(first[0], found[0]))
 
 
+@pytest.mark.parametrize(
+    "made",
+    [pytest.param(make_yolo, id="yolo"), pytest.param(make_faster_rcnn, id="faster_rcnn", marks=pytest.mark.long)],
+    indirect=True,
+)
 def test_training_leaves_what_is_before_the_cut(made):
     from mindspore import Tensor, nn, ops
 

@@ -49,6 +49,10 @@ class Job(MistNetJob):
         name = f"worker_{index}"
         return self.start("tests.support.numpy_edge", f"{name}.log", *arguments, env=self.fault(name, fault))
 
+    def wait(self, happened, what, seconds=600.0):
+        """The edges import MindSpore, to write MindRecord: on a busy machine that alone takes minutes."""
+        super().wait(happened, what, seconds)
+
     def stored(self, index):
         """The records that the server has of a silo."""
         shards = FeatureShards(self.checkpoints / "features" / f"silo_{index}")

@@ -20,7 +20,7 @@ TOOL = ROOT / "tools" / "benchmarks" / "inversion.py"
 def run(*arguments):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(TOOL), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=500)
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=900)
 
 
 @pytest.fixture(scope="module")
