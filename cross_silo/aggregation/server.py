@@ -49,7 +49,7 @@ from cross_silo.launch.server_addresses import listening_at, reached_at
 from cross_silo.protocol.access import Access, credentials
 from cross_silo.protocol.http_service import HttpService
 from cross_silo.protocol.layout import largest_message
-from cross_silo.protocol.split import Split, names_of, split
+from cross_silo.protocol.split import Split, split
 from cross_silo.report.state_routes import PATHS, StateRoutes
 from cross_silo.report.status import Status, read_status
 from cross_silo.report.summary import earlier_summary, write_summary
@@ -80,9 +80,7 @@ class Server:
             jobs.clear()
             earlier = {}
         found = split(self.job.sizes, arguments.servers)
-        models = ModelStore(
-            {name: self.job.sizes[name] for i in range(arguments.servers) for name in names_of(found, i)}
-        )
+        models = ModelStore(dict(sorted(self.job.sizes.items(), key=lambda item: (found[item[0]], item[0]))))
         models.load(weights, info.round)
         del weights
         self._shards = make_shards(arguments, self.job, models, found) if arguments.servers > 1 else None

@@ -14,7 +14,7 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Seque
 from cross_silo.aggregation.arrival import DROPPED, EXPECTED, REFUSED
 from cross_silo.aggregation.models import ModelStore
 from cross_silo.aggregation.participant import Key
-from cross_silo.aggregation.shard_link import WORK_SECONDS, ServerLostError, ShardLink
+from cross_silo.aggregation.shard_link import ASK_SECONDS, WORK_SECONDS, ServerLostError, ShardLink
 from cross_silo.aggregation.update import Tensors
 from cross_silo.aggregation.uploads import InvalidUpdateError
 from cross_silo.protocol import headers
@@ -259,7 +259,7 @@ class Shards:
         """Tell them that the job is over."""
         for member in self._members:
             try:
-                self._ask(member, "end")
+                self._ask(member, "end", ASK_SECONDS)
             except ServerLostError as error:
                 log.warning("%s", error)
 
