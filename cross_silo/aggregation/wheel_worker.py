@@ -55,11 +55,12 @@ class WheelWorkerRoutes(EngineRoutes):
         return {path: self._timed(route) for path, route in super().routes().items()}
 
     def _timed(self, route: Route) -> Route:
-        """Note when such a worker asked last."""
+        """Note when such a worker asked last; a connection closed while it trains would lose its next request."""
 
         def timed(request: Request) -> Response:
             if _names_worker(request):
                 return route(request)
+            request.connection.keep(self._job.config.round.global_iteration_time_window / 1000)
             try:
                 return route(request)
             finally:

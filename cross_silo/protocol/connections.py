@@ -25,8 +25,15 @@ class Connection:
     def __init__(self, sock: socket.socket, host: str, clock: Callable[[], float]) -> None:
         self.sock = sock
         self.host = host
+        self.idle_seconds = IDLE_SECONDS
+        """From the end of a request to the next one."""
         self._clock = clock
         self.await_request(HEADER_SECONDS)
+
+    def keep(self, seconds: float) -> None:
+        """Let the peer be silent for so long between requests: it cannot connect again."""
+        self.idle_seconds = seconds
+        self.sock.settimeout(seconds)
 
     def await_request(self, seconds: float) -> None:
         """A request must be there, with all of its headers, within ``seconds``."""

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any, Mapping, Optional, Protocol, Set, Tuple
 
 from cross_silo.protocol.access import AUTHORIZATION, Access, AccessError
-from cross_silo.protocol.connections import HEADER_SECONDS, IDLE_SECONDS, Connection
+from cross_silo.protocol.connections import HEADER_SECONDS, Connection
 from cross_silo.protocol.http_messages import PIECE_BYTES, HttpError, Request, Response, Route, json_response
 
 log = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ class Handler(BaseHTTPRequestHandler):
                 return
             self.tracked.work()
             self._answer()
-            self.tracked.await_request(IDLE_SECONDS)
+            self.tracked.await_request(self.tracked.idle_seconds)
         except OSError as error:  # the peer stalled or left: nobody to answer
             self.close_connection = True
             log.debug("connection from %s broken off: %s", self.tracked.host, error)

@@ -2,6 +2,7 @@
 
 import http.client
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from cross_silo.aggregation.uploads import UploadPool
 from cross_silo.aggregation.wheel_worker import WheelWorkerRoutes
 from cross_silo.config.federated import WHEEL_WORKER, FederatedConfig, Round
 from cross_silo.errors import UserError
+from cross_silo.protocol import connections, http_service
 from cross_silo.protocol.layout import largest_message
 from cross_silo.protocol.messages import decode, encode
 from cross_silo.protocol.schema import SAFEMODE
@@ -27,6 +29,11 @@ class WheelWorker:
     def __init__(self, served, name, samples):
         self._connection = http.client.HTTPConnection(served.address, timeout=60)
         self.name, self.samples, self.iteration = name, samples, 0
+
+    @property
+    def socket(self):
+        """What it is connected by; another one where it had to connect again."""
+        return self._connection.sock
 
     def ask(self, path, table, **values):
         self._connection.request("POST", path, encode(table, {"fl_name": "job", "timestamp": "1", **values}))
@@ -157,6 +164,18 @@ def test_an_update_that_is_none_fails_the_round(served, workers, names):
     assert served.rounds.key == (1, 2)
     for worker in workers:
         np.testing.assert_array_equal(worker.model()["scale"], 3)
+
+
+def test_its_connection_stays_open_while_it_trains(serve, monkeypatch):
+    """Its HTTP client loses the request that it makes on a connection which the server has closed."""
+    monkeypatch.setattr(connections, "IDLE_SECONDS", 0.2)
+    monkeypatch.setattr(http_service, "STALL_SECONDS", 0.2)
+    worker = WheelWorker(with_wheel_workers(serve(compat=WHEEL_WORKER)), "worker_fl_0", 10)
+    worker.join()
+    used = worker.socket
+    time.sleep(1.5)
+    assert worker.push(1.0) == 200
+    assert worker.socket is used
 
 
 def test_joining_twice_is_joining(served, workers):

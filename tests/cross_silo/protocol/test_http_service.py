@@ -301,7 +301,7 @@ def test_a_peer_that_drips_is_dropped(monkeypatch, routes, head, drip):
 
 
 def test_a_connection_between_requests_is_dropped_in_time(monkeypatch, routes):
-    monkeypatch.setattr(http_handler, "IDLE_SECONDS", 0.3)
+    monkeypatch.setattr(connections, "IDLE_SECONDS", 0.3)
     service = HttpService("127.0.0.1:0", "--address", routes.table())
     service.start()
     peer = raw(service, b"POST /json HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}")
