@@ -107,9 +107,9 @@ def parse(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
 def ways(args: argparse.Namespace) -> List[Way]:
     """Return the arms in the order in which they run."""
     found = [Way("public", PUBLIC)] if args.public_annotations else []
-    found.append(Way("fedavg", FEDAVG))
     job = args.fl_name
-    return found + [Way(job if e is None else f"{job}_epsilon_{e:g}", MISTNET, e) for e in args.epsilons]
+    found += [Way(job if e is None else f"{job}_epsilon_{e:g}", MISTNET, e) for e in args.epsilons]
+    return [*found, Way("fedavg", FEDAVG)]
 
 
 def settings_of(args: argparse.Namespace) -> Dict[str, Any]:
