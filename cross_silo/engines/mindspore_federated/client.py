@@ -12,16 +12,17 @@ from typing import Any, Dict, Mapping, Optional, Union
 
 import numpy as np
 
+from cross_silo.aggregation.rounds import ENDED, FULL
 from cross_silo.config.federated import split_address
 from cross_silo.engines.mindspore_federated.routes import BEGIN, PUSHED, STANDING, STARTED, VERDICT
 from cross_silo.errors import UserError
 from cross_silo.protocol import headers
-from cross_silo.protocol.client import ALREADY_JOINED, ALREADY_PUSHED, AggregationClient
+from cross_silo.protocol.client import ALREADY_JOINED, ALREADY_PUSHED, AggregationClient, ServerUnreachable
 from cross_silo.protocol.connection import ReceiveBuffer, Reply, TransportError, exchange
 from cross_silo.protocol.messages import Message, decode, encode
 from cross_silo.protocol.replies import ModelReply, PushReply, Ticket
 from cross_silo.protocol.retry import Retrier, RetryPolicy
-from cross_silo.protocol.schema import DISABLED, NEWEST, OUT_OF_TIME, SAFEMODE, SUCCEED
+from cross_silo.protocol.schema import DISABLED, OUT_OF_TIME, SAFEMODE, SUCCEED
 from cross_silo.protocol.update_messages import WHOLE
 from cross_silo.protocol.verifier import InvalidMessageError
 
@@ -31,7 +32,8 @@ ENGINE_RETRY = RetryPolicy(longest=0.5, deadline=10.0)
 """For one of several servers: then the front is asked again, which knows those alive."""
 READY_RETRY = RetryPolicy(first=0.05, longest=0.2, deadline=60.0)
 """For a server that is between two iterations, or stores the model that another one made."""
-NEWEST_TRIES = 5
+NOT_JOINED = "devices_meta for"
+"""Begins the refusal of an update whose silo the iteration does not know."""
 
 
 class _NotReadyError(Exception):
@@ -48,6 +50,8 @@ class WheelClient(AggregationClient):
     _server = ""
     _size = 0
     _engine_iteration = 0
+    _closed_iteration = -1
+    """That began without this silo."""
 
     # rounds
 
@@ -63,14 +67,15 @@ class WheelClient(AggregationClient):
             answer = self._tell("/startFLJob", encode("RequestFLJob", values), "ResponseFLJob")
         except _RefusedError as refused:
             return Ticket(*key, False, str(refused), state, instance)
-        code, reason = answer["retcode"], answer["reason"] or ""
-        if code != SUCCEED and not (code == OUT_OF_TIME and reason.startswith(ALREADY_JOINED)):
+        code, reason, iteration = answer["retcode"], answer["reason"] or "", answer["iteration"]
+        # who is in a full iteration is told that it is full, too; an update tells who is not
+        is_in = reason.startswith(ALREADY_JOINED) or (reason.startswith(FULL) and iteration != self._closed_iteration)
+        if code != SUCCEED and not (code == OUT_OF_TIME and is_in):
             return Ticket(*key, False, f"{self._server}: {reason}", state, instance)
-        self._engine_iteration = answer["iteration"]
-        noted = self._ask(
-            STARTED, iteration=key[0], attempt=key[1], engine_iteration=self._engine_iteration, size=self._size
-        )
-        self._size = noted["size"]  # the first that the engine heard of stays
+        noted = self._ask(STARTED, iteration=key[0], attempt=key[1], engine_iteration=iteration, size=self._size)
+        if not noted["noted"]:
+            return Ticket(*key, False, "the attempt is over already", noted["state"], instance, True)
+        self._engine_iteration, self._size = iteration, noted["size"]  # the first that the engine heard of stays
         self._ticket = Ticket(*key, True, reason, state, instance)
         return self._ticket
 
@@ -94,6 +99,8 @@ class WheelClient(AggregationClient):
         if not accepted and code != OUT_OF_TIME:
             raise UserError(f"the server refuses the update of silo {self._silo}: {reason}")
         if not accepted:
+            if reason.startswith(NOT_JOINED):
+                self._closed_iteration = self._engine_iteration
             return PushReply(False, reason, ticket.state)
         told = {"stats": {"loss": loss, **stats}, "bytes": len(message)}
         noted = self._ask(PUSHED, iteration=ticket.iteration, attempt=ticket.attempt, **told)
@@ -105,25 +112,31 @@ class WheelClient(AggregationClient):
         The weights are overwritten by the next model that is received.
         """
         if iteration is None:
-            return self._newest()
+            try:
+                return self._retrier.run(self._newest, (_NotReadyError,))
+            except _NotReadyError as error:
+                raise ServerUnreachable(f"no model of the engine: {error}") from None
         attempt = self._attempt(iteration)
         told = self._ask(VERDICT, wait, iteration=iteration, attempt=attempt or 0)
         if told["verdict"] != headers.GOOD:
             return ModelReply(told["verdict"], told["reason"], -1, None, told["state"])
-        return self._model(self._engine_iteration if attempt else NEWEST, iteration, told["state"])
+        return self._model(told["engine_iteration"], iteration, told["state"])
 
     def _newest(self) -> ModelReply:
         """Return the newest model, and which round made it: the same before and after it was sent."""
-        for _ in range(NEWEST_TRIES):
-            before = self._ask(STANDING)
-            if self._server not in before["servers"]:
-                if not before["servers"]:
-                    return ModelReply(headers.PENDING, "no server of the engine is alive", -1, None, before["state"])
-                self._server = before["servers"][0]
-            reply = self._model(NEWEST, before["good_rounds"], before["state"])
-            if reply.weights is None or self._ask(STANDING)["good_rounds"] == before["good_rounds"]:
-                return reply
-        return ModelReply(headers.PENDING, "rounds end faster than a model is received", -1, None, before["state"])
+        before = self._ask(STANDING)
+        if not before["servers"]:
+            if before["state"] in ENDED:
+                return ModelReply(headers.PENDING, "the engine's servers have left", -1, None, before["state"])
+            raise _NotReadyError("none of its servers is alive")
+        if self._server not in before["servers"]:
+            self._server = before["servers"][0]
+        reply = self._model(before["engine_iteration"], before["good_rounds"], before["state"])
+        if reply.weights is None:
+            raise _NotReadyError(reply.reason)
+        if self._ask(STANDING)["good_rounds"] != before["good_rounds"]:
+            raise _NotReadyError("rounds end faster than a model is received")
+        return reply
 
     def _model(self, engine_iteration: int, round: int, state: str) -> ModelReply:
         values = {"fl_name": "cross_silo", "iteration": engine_iteration, "timestamp": _now()}

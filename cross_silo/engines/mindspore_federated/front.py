@@ -14,7 +14,7 @@ import socket
 import threading
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional
 
 import redis
 
@@ -34,7 +34,7 @@ from cross_silo.config.federated import FederatedConfig, load_federated
 from cross_silo.coordination import JobStore, connect
 from cross_silo.engines.mindspore_federated.guards import check_names
 from cross_silo.engines.mindspore_federated.mirror import Mirror, longer
-from cross_silo.engines.mindspore_federated.record import EngineRecord, Verdict, refuses
+from cross_silo.engines.mindspore_federated.record import EngineRecord, refuses
 from cross_silo.engines.mindspore_federated.routes import FrontRoutes
 from cross_silo.errors import run_main
 from cross_silo.launch import logs
@@ -53,7 +53,10 @@ ROLE_NAME = "server_front"
 TICK_SECONDS = 0.1
 LOOK_SECONDS = 2.0
 """From one look at which servers are alive to the next."""
+VERDICT_SECONDS = 0.5
+"""How long one look for verdicts waits for some."""
 STOP_SECONDS = 4.0
+"""How long the engine's servers may take to leave at the job's end."""
 
 
 class Servers:
@@ -97,12 +100,12 @@ class Front:
         check_names(self.job.sizes)
         self.servers = Servers(arguments.server_address)
         self._engine = EngineRecord(client, config.fl_name)
-        if earlier.get("instance") != self.job.instance:
-            self._engine.forget_verdicts()
         self._verdict = "0"
-        if all(map(refuses, self.servers.addresses)):
+        are_gone = all(map(refuses, self.servers.addresses))
+        if are_gone:
             self._engine.flush_engine()  # whatever it was in the middle of, nobody is there to go on with it
-            self._verdict = self._engine.last_verdict()
+        if are_gone or earlier.get("instance") != self.job.instance:
+            self._engine.forget_verdicts()  # the engine's numbers begin anew
         if earlier.get("instance") != self.job.instance:
             jobs.clear()
             earlier = {}
@@ -114,7 +117,7 @@ class Front:
         rounds = Rounds(
             settings, last, time.monotonic, info.round + 1, attempt, self._leases.expected, config.participation
         )
-        self.mirror = Mirror(rounds, self._leases)
+        self.mirror = Mirror(rounds, self._leases, self._path_of)
         routes = FrontRoutes(self.mirror, self.job, self.servers.live).routes()
         routes.update(StateRoutes(self._read_status).routes())
         self._service = HttpService(arguments.http_server_address, "--http_server_address", routes, access)
@@ -154,6 +157,7 @@ class Front:
         if self._interrupted:
             self._journal.write([interrupted_record(self._interrupted)])
         self._keeper.step()
+        self._take_verdicts(0.0)  # those that came while no front was there, before any worker asks
         self._service.start()
         for thread in threads:
             thread.start()
@@ -182,21 +186,20 @@ class Front:
 
     def _judge(self, stop: threading.Event) -> None:
         """Take over verdicts as they come."""
-        size = largest_message(self.job.sizes)
         while not stop.is_set():
-            for number, verdict in self._next_verdicts():
-                self._verdict = number
-                try:
-                    self.mirror.judge(verdict, self._path_of, size)
-                except Exception:  # later verdicts must be heard
-                    log.exception("verdict on iteration %d", verdict.iteration)
+            self._take_verdicts(VERDICT_SECONDS)
 
-    def _next_verdicts(self) -> List[Tuple[str, Verdict]]:
+    def _take_verdicts(self, wait: float) -> None:
+        size = largest_message(self.job.sizes)
         try:
-            return self._engine.verdicts(self._verdict, 0.5)
+            for number, verdict in self._engine.verdicts(self._verdict, wait):
+                self._verdict = number
+                self.mirror.judge(verdict, size)
         except redis.RedisError:
-            time.sleep(0.5)  # the keeper says that Redis is away
-            return []
+            time.sleep(VERDICT_SECONDS)  # the keeper says that Redis is away
+        except Exception:  # later verdicts must be heard
+            log.exception("a verdict of the engine after %s", self._verdict)
+            time.sleep(VERDICT_SECONDS)
 
     def _keep_time(self, stop: threading.Event) -> None:
         while not stop.wait(TICK_SECONDS):
@@ -213,16 +216,21 @@ class Front:
         ended = log.error if rounds.state == ENDED_FAILED else log.info
         ended("job %s is %s%s", self.job.config.fl_name, rounds.state, f": {rounds.reason}" if rounds.reason else "")
         await_workers(self._leases, self.leave, measuring=deadline)
+        self._stop_engine()
+        if self.job.config.evaluation.annotations and rounds.good_rounds:
+            await_evaluation(self._store, rounds.good_rounds, deadline, self.leave)
+        until = time.monotonic() + STOP_SECONDS
+        while not all(map(refuses, self.servers.addresses)) and not self.leave.wait(TICK_SECONDS):
+            if time.monotonic() > until:
+                log.error("the engine's servers have not left; scripts/finish.py ends them")
+                return
+            self._stop_engine()  # again: Redis may have been away, or have lost it
+
+    def _stop_engine(self) -> None:
         try:
             self._engine.stop_engine()
         except redis.RedisError as error:
             log.error("the engine's servers are not told to leave: %s", error)
-        if self.job.config.evaluation.annotations and rounds.good_rounds:
-            await_evaluation(self._store, rounds.good_rounds, deadline, self.leave)
-        until = time.monotonic() + STOP_SECONDS
-        while not all(map(refuses, self.servers.addresses)) and time.monotonic() < until:
-            if self.leave.wait(TICK_SECONDS):
-                return
 
 
 def _refuse_new_instance(changes: Mapping[str, Any]) -> None:

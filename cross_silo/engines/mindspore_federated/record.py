@@ -52,11 +52,6 @@ class EngineRecord:
             pipe.pexpire(self._verdicts, KEPT_MILLISECONDS)
             pipe.execute()
 
-    def last_verdict(self) -> str:
-        """Return the id of the newest verdict, to read on from."""
-        newest = self._client.xrevrange(self._verdicts, count=1)
-        return newest[0][0] if newest else "0"
-
     def verdicts(self, after: str, wait: float) -> List[Tuple[str, Verdict]]:
         """Return (id, verdict) of those that came after the id ``after``, oldest first, waiting for one if need be."""
         found = self._client.xread({self._verdicts: after}, block=max(int(wait * 1000), 1))

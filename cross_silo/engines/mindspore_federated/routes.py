@@ -44,16 +44,18 @@ class FrontRoutes(JobRoutes):
         if not servers:
             return self._standing({"joined": False, "waits": False, "reason": "no server of the engine is alive"})
         place = self._mirror.begin(silo, worker, samples, _wait(content))
+        servers = self._servers() or servers
         server = servers[place.number % len(servers)]
         told = {"joined": place.joined, "waits": place.waits, "reason": place.reason, "size": place.size}
         return self._standing({**told, "server": server, "iteration": place.key[0], "attempt": place.key[1]})
 
     def started(self, request: Request) -> Response:
-        """Note which iteration of the engine a worker joined; the reply has the data_size that the engine knows."""
+        """Note which iteration a worker joined, unless its attempt is over; tell the data_size that the engine has."""
         content = request.json()
         silo, worker = whose(request, content)
         number, size = _whole(content, "engine_iteration"), _whole(content, "size")
-        return self._standing({"size": self._mirror.started(silo, worker, _key(content), number, size)})
+        noted, size = self._mirror.started(silo, worker, _key(content), number, size)
+        return self._standing({"noted": noted, "size": size})
 
     def pushed(self, request: Request) -> Response:
         """Note that the engine took a silo's update."""
@@ -71,15 +73,16 @@ class FrontRoutes(JobRoutes):
     def verdict(self, request: Request) -> Response:
         """Tell how a round ended, once it has."""
         content = request.json()
-        _, worker = whose(request, content)
-        verdict, reason = self._mirror.verdict(*_key(content), worker, _wait(content))
-        return self._standing({"verdict": verdict, "reason": reason})
+        (_, worker), key = whose(request, content), _key(content)
+        verdict, reason = self._mirror.verdict(*key, worker, _wait(content))
+        return self._standing({"verdict": verdict, "reason": reason, "engine_iteration": self._mirror.made_by(key[0])})
 
     def _standing(self, content: Mapping[str, Any]) -> Response:
         """Return ``content`` with where the job stands."""
         with self._mirror.changed:
             rounds = self._mirror.rounds
             standing = {"state": rounds.state, "instance": self._job.instance, "good_rounds": rounds.good_rounds}
+            standing["engine_iteration"] = self._mirror.made_by(rounds.good_rounds)
             return json_response({"iteration": rounds.iteration, "attempt": rounds.attempt, **standing, **content})
 
 

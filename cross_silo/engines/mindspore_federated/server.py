@@ -84,6 +84,8 @@ class Callbacks:
             return Verdict(iteration, False, f"its model lacks {missing[0]}", newest)
         if not all(np.isfinite(tensor).all() for tensor in tensors.values()):
             return Verdict(iteration, False, "its model is not finite", newest)
+        if not any(np.any(tensor) for tensor in tensors.values()):  # what the engine stores where a sum overflows
+            return Verdict(iteration, False, "its model is all zeros: the sum of the updates is not finite", newest)
         try:
             path = self._job.save(newest + 1, {name: tensors[name].reshape(-1) for name in self._job.shapes})
         except OSError as error:

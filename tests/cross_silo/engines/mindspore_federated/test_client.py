@@ -7,8 +7,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
+from cross_silo.aggregation.rounds import FULL
 from cross_silo.engines.mindspore_federated import client as wheel
 from cross_silo.errors import UserError
+from cross_silo.protocol.client import ServerUnreachable
 from cross_silo.protocol.messages import decode, encode
 from cross_silo.protocol.retry import RetryPolicy
 from cross_silo.protocol.schema import DISABLED, OUT_OF_TIME, REQUEST_ERROR, SAFEMODE, SUCCEED
@@ -62,13 +64,20 @@ def engine():
 @pytest.fixture
 def front(engine):
     scripted = Scripted()
-    standing = {"state": "running", "instance": "i", "good_rounds": 2, "iteration": 3, "attempt": 2}
+    standing = {
+        "state": "running",
+        "instance": "i",
+        "good_rounds": 2,
+        "iteration": 3,
+        "attempt": 2,
+        "engine_iteration": 8,
+    }
     place = {"joined": True, "waits": False, "reason": "", "size": 7, "server": engine.address}
     scripted.answers = {
         "/begin": [{**standing, **place}],
-        "/started": [{**standing, "size": 7}],
+        "/started": [{**standing, "noted": True, "size": 7}],
         "/pushed": [{**standing, "noted": True}],
-        "/verdict": [{**standing, "verdict": "good", "reason": ""}],
+        "/verdict": [{**standing, "verdict": "good", "reason": "", "engine_iteration": 9}],
         "/standing": [{**standing, "servers": [engine.address]}],
     }
     yield scripted
@@ -155,11 +164,27 @@ def test_who_has_joined_or_pushed_already_goes_on_with_the_size_first_told(clien
     assert list(engine.told("/updateModel")[0]["feature_map"][0]["data"]) == [5.0, -10.0]
 
 
-def test_a_full_or_ended_iteration_is_no_error(client, front, engine):
-    full = "Current amount for startFLJob has reached the threshold. Please startFLJob later."
-    engine.answers = {"/startFLJob": [joined(OUT_OF_TIME, full)]}
+def test_a_full_iteration_is_joined_already_unless_it_refuses_the_update(client, front, engine):
+    """The engine tells those who are in it that it is full, too: after a restart they go on where they were."""
+    unknown = "devices_meta for silo_0 is not set. Please retry later."
+    engine.answers = {"/startFLJob": [joined(OUT_OF_TIME, FULL)], "/updateModel": [taken(OUT_OF_TIME, unknown)]}
     ticket = client.start_round(100)
-    assert not ticket.joined and full in ticket.reason
+    assert ticket.joined and front.told("/started")[0]["engine_iteration"] == 9
+    assert push(client, ticket).reason == unknown
+    again = client.start_round(100)
+    assert not again.joined and FULL in again.reason
+    engine.answers["/startFLJob"] = [joined(OUT_OF_TIME, FULL, iteration=10)]
+    assert client.start_round(100).joined
+
+
+def test_who_joined_for_an_attempt_that_is_over_asks_anew(client, front, engine):
+    front.answers["/started"][0]["noted"] = False
+    engine.answers = {"/startFLJob": [joined()]}
+    ticket = client.start_round(100)
+    assert (ticket.joined, ticket.waits) == (False, True)
+
+
+def test_an_ended_iteration_is_no_error(client, front, engine):
     late = "UpdateModel iteration number is invalid:9, current iteration:10"
     engine.answers = {"/startFLJob": [joined()], "/updateModel": [taken(OUT_OF_TIME, late)]}
     assert push(client, client.start_round(100)).reason == late
@@ -189,12 +214,24 @@ def test_the_newest_model_is_asked_for_again_where_a_round_ended_meanwhile(clien
     front.answers["/standing"] = [before, after]
     engine.answers = {"/getModel": [model()]}
     assert client.get_model(None).round == 3
-    assert [told["iteration"] for told in engine.told("/getModel")] == [2**31 - 1] * 2
+    assert [told["iteration"] for told in engine.told("/getModel")] == [8, 8], "as the front says the engine counts"
 
 
-def test_without_a_live_server_there_is_no_model_yet(client, front):
-    front.answers["/standing"][0]["servers"] = []
-    assert client.get_model(None).verdict == "pending"
+def test_a_worker_waits_for_the_newest_model_until_a_server_is_back(client, front, engine):
+    there = front.answers["/standing"][0]
+    front.answers["/standing"] = [{**there, "servers": []}, there]
+    engine.answers = {"/getModel": [DISABLED.encode(), model()]}
+    assert client.get_model(None).round == 2
+
+
+def test_without_a_server_for_good_there_is_no_model(client, front):
+    there = front.answers["/standing"][0]
+    there["servers"] = []
+    with pytest.raises(ServerUnreachable, match="none of its servers is alive"):
+        client.get_model(None)
+    there["state"] = "finished"
+    reply = client.get_model(None)
+    assert (reply.verdict, reply.state) == ("pending", "finished")
 
 
 def test_a_server_that_is_gone_refuses_and_the_front_is_asked_again(client, front, free_port):

@@ -8,8 +8,9 @@ from cross_silo.aggregation.guarded_store import GuardedStore
 from cross_silo.aggregation.leases import Leases
 from cross_silo.aggregation.rounds import ENDED_FAILED, FINISHED, Rounds
 from cross_silo.config.federated import Round
-from cross_silo.engines.mindspore_federated.mirror import Mirror, engine_sizes, longer
+from cross_silo.engines.mindspore_federated.mirror import LATE_SECONDS, Mirror, engine_sizes, longer
 from cross_silo.engines.mindspore_federated.record import Verdict
+from cross_silo.protocol.schema import NEWEST
 
 SETTINGS = Round(start_fl_job_threshold=2, start_fl_job_time_window=300_000, max_consecutive_failures=3)
 SAMPLES = {0: 10, 1: 30}
@@ -22,7 +23,8 @@ class Job:
         self.now = 1000.0
         self.leases = Leases(GuardedStore(store), 15.0, (), 2, lambda: self.now)
         self.rounds = Rounds(longer(SETTINGS), last, lambda: self.now, known=self.leases.expected)
-        self.mirror = Mirror(self.rounds, self.leases, lambda: self.now)
+        self.paths = {}
+        self.mirror = Mirror(self.rounds, self.leases, lambda round: self.paths.get(round, ""), lambda: self.now)
         for i in SAMPLES:
             self.leases.acquire(f"silo_{i}", f"w{i}", {"node": f"host:{i}"})
 
@@ -35,7 +37,7 @@ class Job:
         places = [self.begin(1), self.begin(0)][::-1]
         assert all(place.joined for place in places), places
         for i, place in enumerate(places):
-            self.mirror.started(f"silo_{i}", f"w{i}", self.rounds.key, iteration, place.size)
+            assert self.mirror.started(f"silo_{i}", f"w{i}", self.rounds.key, iteration, place.size)[0]
         return places
 
     def push(self, i, key=None):
@@ -43,7 +45,7 @@ class Job:
         return self.mirror.pushed(f"silo_{i}", f"w{i}", key or self.rounds.key, 0.5, told, 100)
 
     def judge(self, verdict):
-        self.mirror.judge(verdict, lambda round: f"round_{round}.ckpt", 200)
+        self.mirror.judge(verdict, 200)
 
     def make_round(self, iteration):
         self.join(iteration)
@@ -92,8 +94,57 @@ def test_the_size_that_the_engine_heard_first_stays_for_its_iteration(job):
     places = job.join(7)
     assert [place.size for place in places] == [10, 30]
     again = job.mirror.started("silo_0", "w0", job.rounds.key, 7, 12)
-    assert again == 10
-    assert job.mirror.started("silo_0", "w0", job.rounds.key, 8, 12) == 12
+    assert again == (True, 10)
+    assert job.mirror.started("silo_0", "w0", job.rounds.key, 8, 12) == (True, 12)
+
+
+def test_nobody_enters_the_engine_for_an_attempt_that_is_over(job):
+    """Its update, already in a round that is made, would else be averaged once more as the next round."""
+    places = job.join(1)
+    before = job.rounds.key
+    job.judge(Verdict(1, True, "", 1, "made.ckpt"))
+    assert job.mirror.started("silo_0", "w0", before, 2, places[0].size) == (False, 10)
+    assert job.mirror.started("silo_0", "stranger", job.rounds.key, 2, 10) == (False, 10)
+
+
+def test_who_is_ahead_of_the_verdict_waits_for_it(job):
+    """A worker that joined iteration 3 although the verdict on 2 is not here may not go on with its round."""
+    job.make_round(1)
+    job.join(2)
+    before, told = job.rounds.key, []
+    ahead = threading.Thread(target=lambda: told.append(job.mirror.started("silo_0", "w0", before, 3, 10)))
+    ahead.start()
+    ahead.join(timeout=0.2)
+    assert told == []
+    assert job.push(0) and job.push(1)
+    job.judge(Verdict(2, True, "", 2, "made.ckpt"))
+    ahead.join(timeout=20)
+    assert told == [(False, 10)]
+
+
+def test_nobody_begins_with_a_round_that_is_made(job):
+    """Its verdict is here before the last worker told of its update: who asks for a place gets one in the next."""
+    job.join(1)
+    job.push(0)
+    judging = threading.Thread(target=lambda: job.judge(Verdict(1, True, "", 1, "made.ckpt")))
+    with job.mirror.changed:
+        judging.start()
+        while not job.mirror.changed.wait_for(lambda: job.mirror._ending, 0.01):
+            pass
+        assert job.begin(0).key == (1, 1) and not job.begin(0).joined
+        assert not job.mirror.started("silo_0", "w0", (1, 1), 2, 10)[0]
+    assert job.push(1)
+    judging.join(timeout=20)
+    assert job.rounds.good_rounds == 1
+    assert len(job.mirror.take_records()[0]["participants"]) == 2
+
+
+def test_where_the_engine_has_a_rounds_model(job):
+    job.make_round(1)
+    job.judge(Verdict(2, False, "Global timer timeout!", 1))
+    job.make_round(3)
+    assert [job.mirror.made_by(round) for round in (1, 2)] == [1, 3]
+    assert job.mirror.made_by(0) == NEWEST
 
 
 def test_a_good_iteration_makes_the_round(job):
@@ -136,6 +187,22 @@ def test_failures_in_a_row_end_the_job(job):
     assert job.rounds.state == ENDED_FAILED and "Weight aggregation failed" in job.rounds.reason
 
 
+def test_a_round_whose_verdict_does_not_come_is_good_where_its_checkpoint_is_there(job):
+    """Redis was away when the engine's server wanted to tell: repeating it would average the same updates again."""
+    job.join(1)
+    job.push(0), job.push(1)
+    job.paths[1] = "made.ckpt"
+    job.mirror.tick()
+    assert job.rounds.key == (1, 1)
+    job.now += LATE_SECONDS + 1
+    job.mirror.tick()
+    assert job.mirror.verdict(1, 1, "w0", 0) == ("good", "")
+    (record,) = job.mirror.take_records()
+    assert (record["good"], record["checkpoint"], len(record["participants"])) == (True, "made.ckpt", 2)
+    job.judge(Verdict(1, True, "", 1, "made.ckpt"))
+    assert job.rounds.good_rounds == 1
+
+
 def test_a_round_whose_verdict_was_lost_is_good(job):
     """The server died between its checkpoint and the verdict: the next verdict knows of the round."""
     job.join(1)
@@ -150,7 +217,7 @@ def test_a_verdict_that_comes_twice_counts_once(job):
 
 
 def test_the_last_good_round_finishes_the_job(job):
-    for iteration in (1, 2, 5):
+    for iteration in (1, 2, 3):
         job.make_round(iteration)
     assert job.rounds.state == FINISHED
 
