@@ -6,7 +6,7 @@ import json
 import logging
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List
+from typing import Any, Callable, Dict, List, Optional
 
 from cross_silo.aggregation.guarded_store import GuardedStore
 from cross_silo.aggregation.participant import Key, Outcome
@@ -112,12 +112,46 @@ class Journal:
         self._stored = 0
 
     def write(self, records: List[Record]) -> None:
-        """Log ``records``, append them to the metrics file, and give Redis all that it lacks."""
-        for record in records:
-            log_round(record)
-        self._all += records
+        """Append ``records`` to the metrics file, log them, and give Redis all that it lacks.
+
+        The log and the file wait for no Redis. Whatever is killed in between, :meth:`recover` tells nothing twice.
+        """
         if records:
             self._append_metrics(records)
+        for record in records:
+            log_round(record)
+        self._store_all(records)
+
+    def recover(self, record: Record) -> None:
+        """Record a good round whose server died before Redis had it; what that one wrote of it is not told again.
+
+        Args:
+            record: what is known from its checkpoint alone.
+        """
+        found = self._written(record["checkpoint"])
+        if found is None:
+            self.write([record])
+        else:
+            self._store_all([found])
+
+    def _written(self, checkpoint: str) -> Optional[Record]:
+        """Return the record that the metrics file has of the round that made ``checkpoint``."""
+        try:
+            lines = self._metrics_file.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError):
+            return None
+        for line in reversed(lines):
+            try:
+                found = json.loads(line)
+            except ValueError:  # cut by a kill
+                continue
+            if checkpoint and isinstance(found, dict) and found.get("checkpoint") == checkpoint:
+                found.pop("loss", None)
+                return found
+        return None
+
+    def _store_all(self, records: List[Record]) -> None:
+        self._all += records
         added = False
         while self._stored < len(self._all):
             record = self._all[self._stored]

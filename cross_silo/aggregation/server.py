@@ -155,7 +155,7 @@ class Server:
         self._keeper.begin()
         if self._unrecorded:
             path = dict(list_checkpoints(self.job.checkpoint_dir, self.job.config.fl_name))[self._unrecorded]
-            self._journal.write([recovered_record(self._unrecorded, str(path))])
+            self._journal.recover(recovered_record(self._unrecorded, str(path)))
         if self._interrupted:
             self._journal.write([interrupted_record(self._interrupted)])
         self._keeper.step()  # be known as a member before anybody is told that this one serves

@@ -6,7 +6,7 @@ import logging
 import pytest
 
 from cross_silo.aggregation.guarded_store import GuardedStore
-from cross_silo.aggregation.journal import Journal, interrupted_record, log_round, round_record
+from cross_silo.aggregation.journal import Journal, interrupted_record, log_round, recovered_record, round_record
 from cross_silo.aggregation.participant import Outcome, Participant
 
 
@@ -117,6 +117,29 @@ def test_records_wait_for_redis(journal, store):
     assert [r["round"] for r in store.rounds()] == [1, 2, 3]
     journal.journal.write([record(4)])
     assert [r["round"] for r in store.rounds()] == [1, 2, 3, 4]
+
+
+def test_what_a_killed_server_wrote_is_recorded_as_it_was_and_not_told_twice(journal, store, caplog):
+    caplog.set_level(logging.INFO)
+    journal.switch.down = True
+    journal.journal.write([record(1), record(2)])
+    with open(journal.metrics, "a") as file:
+        file.write('{"round": 3, "che')  # it was killed here
+    told, lines = len(caplog.records), journal.metrics.read_text()
+    journal.switch.down = False
+    successor = Journal(GuardedStore(journal.switch), journal.metrics, lambda: None)
+    successor.recover(recovered_record(2, "/c/2.ckpt"))
+    assert store.rounds() == [{**record(2), "ended": store.rounds()[0]["ended"]}]
+    assert (len(caplog.records), journal.metrics.read_text()) == (told, lines)
+
+
+@pytest.mark.parametrize("checkpoint", ["/c/2.ckpt", ""])
+def test_a_round_of_which_nothing_was_written_is_told_from_its_checkpoint(journal, store, caplog, checkpoint):
+    caplog.set_level(logging.INFO)
+    journal.journal.write([record(1, good=False)])
+    journal.journal.recover(recovered_record(2, checkpoint))
+    assert [(r["round"], r["good"], len(r["participants"])) for r in store.rounds()] == [(1, False, 2), (2, True, 0)]
+    assert "round 2 good: 0 silos" in caplog.text
 
 
 def test_an_emptied_redis_gets_all_again(journal, store):
