@@ -19,6 +19,7 @@ from cross_silo.aggregation.participant import Answer, Key
 from cross_silo.aggregation.records import Measurement, Records
 from cross_silo.aggregation.refusals import Refusals
 from cross_silo.aggregation.rounds import AVERAGING, CLOSING, ENDED, FINISHED, OPEN, RUNNING, Rounds
+from cross_silo.aggregation.shard_link import ServerLostError
 from cross_silo.aggregation.sharded_sum import EXPECTED_FAILURES, make_round_sum
 from cross_silo.aggregation.shards import Shards
 from cross_silo.aggregation.update import CheckedUpdate
@@ -138,7 +139,7 @@ class Aggregator:
         try:
             self._add(key, silo, replace(update, silo=silo))
         except EXPECTED_FAILURES as error:
-            self._fail(key, str(error))
+            self._fail(key, str(error), counts=not isinstance(error, ServerLostError))
         except Exception as error:
             log.exception("adding the update of %s", silo)
             self._fail(key, f"the update of {silo} cannot be added: {error}")
@@ -260,14 +261,17 @@ class Aggregator:
 
     def tick(self) -> None:
         """Act on leases and time windows that ended."""
-        for lease in self.leases.expire():
-            log.warning("silo %s (%s): no heartbeat for %g s (lease)", lease.silo, lease.node, self.leases.seconds)
-            with self.changed:
-                self.rounds.lost(lease.silo, lease.worker, f"no heartbeat for {self.leases.seconds:g} s (lease)")
+        gone = self.leases.expire()
         with self.changed:
             before = self.rounds.key, self.rounds.phase
+            for lease in gone:
+                why = f"no heartbeat for {self.leases.seconds:g} s (lease)"
+                log.warning("silo %s (%s): %s", lease.silo, lease.node, why)
+                self.rounds.lost(lease.silo, lease.worker, why)
             self.rounds.tick()
-            overdue = self.awaited.overdue(self.rounds.settings, self._clock()) if self.running else ""
+            overdue = ""
+            if self.running and self.rounds.phase not in COMPLETE:  # a model that is being saved needs no server
+                overdue = self.awaited.overdue(self.rounds.settings, self._clock())
             if overdue:
                 self.rounds.fail(overdue)
             if before != (self.rounds.key, self.rounds.phase):
@@ -322,7 +326,7 @@ class Aggregator:
             except Exception as error:  # this thread closes later rounds, too
                 if not isinstance(error, EXPECTED_FAILURES):
                     log.exception("averaging round %d", key[0])
-                self._fail(key, str(error) or type(error).__name__)
+                self._fail(key, str(error) or type(error).__name__, counts=not isinstance(error, ServerLostError))
                 return False
             self.models.stamp(self._sum.place, key[0])
             with self.changed:
@@ -331,11 +335,11 @@ class Aggregator:
                 self.changed.notify_all()
         return done
 
-    def _fail(self, key: Key, reason: str) -> None:
+    def _fail(self, key: Key, reason: str, counts: bool = True) -> None:
         """Fail round ``key`` if it is still in progress."""
         with self.changed:
             if key == self.rounds.key:
-                self.rounds.fail(reason)
+                self.rounds.fail(reason, counts)
                 self._noted()
 
     def _noted(self, checkpoint: str = "", checkpoint_seconds: float = 0.0) -> None:

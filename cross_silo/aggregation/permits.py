@@ -55,11 +55,15 @@ class Permits:
             raise
         return True
 
-    def take(self, worker: str) -> Optional[Permit]:
-        """Use the worker's permit for its upload, which is given its place; None where it has none."""
+    def take(self, worker: str, silo: str = "") -> Optional[Permit]:
+        """Use the worker's permit for its upload, which is given its place; None where it has none.
+
+        Args:
+            silo: who asks, where that is known for certain: another silo's permit is not for it.
+        """
         with self._lock:
             for permit in self._permits.values():
-                if permit.worker == worker and not permit.in_use:
+                if permit.worker == worker and silo in ("", permit.silo) and not permit.in_use:
                     permit.in_use = True
                     return permit
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any, Callable, Dict, List, Mapping, Tuple
 
 from cross_silo.aggregation.arrival import ADDED, Arrival
@@ -20,6 +21,7 @@ from cross_silo.protocol import headers
 from cross_silo.protocol.access import Identity
 from cross_silo.protocol.http_service import HttpError, Request, Response, Route, json_response
 from cross_silo.protocol.layout import ModelMessage, largest_message
+from cross_silo.protocol.limits import OneAtATime
 from cross_silo.protocol.messages import decode, encode
 from cross_silo.protocol.schema import NOT_READY, OUT_OF_TIME, REQUEST_ERROR, SUCCEED
 from cross_silo.protocol.verifier import InvalidMessageError, Limits
@@ -44,7 +46,9 @@ class ShardRoutes:
         self._config = config
         self._first = first
         self._over = over
+        self._heard = time.monotonic()
         self._pool = UploadPool(config.round.max_uploads, 0)
+        self._uploading = OneAtATime()
         self._limits = Limits()
         self._model: Dict[str, ModelMessage] = {}
         """Where the model of a term goes until it is served."""
@@ -73,6 +77,10 @@ class ShardRoutes:
             found[method, path] = self.elsewhere
         return found
 
+    def silence(self) -> float:
+        """Return the seconds since the first server last asked for anything; it does so several times a second."""
+        return time.monotonic() - self._heard
+
     def elsewhere(self, request: Request) -> Response:
         """Send somebody to the first server."""
         raise HttpError(421, f"this server holds a part of the model only; expected the first one, at {self._first}")
@@ -82,6 +90,7 @@ class ShardRoutes:
     def _step(self, step: Callable[[Mapping[str, Any]], Dict[str, Any]], limit: int = 65_536) -> Route:
         def route(request: Request) -> Response:
             _require_server(request)
+            self._heard = time.monotonic()
             try:
                 return json_response(step(request.json(limit)))
             except (ShardError, TimeoutError) as error:
@@ -171,11 +180,14 @@ class ShardRoutes:
             return self.elsewhere(request)
         if request.length > self._pool.size:
             raise HttpError(413, f"a shard of {request.length} bytes, expected at most {self._pool.size}")
-        seconds = self._config.round.update_model_time_window / 1000
-        with self._pool.buffer(PLACE_SECONDS) as buffer:
-            view = buffer[: request.length]
-            finite = receive(request, view, max(seconds, 60.0))
-            return self._pushed(request, view, finite, max(seconds, 60.0))
+        seconds = max(self._config.round.update_model_time_window / 1000, 60.0)
+        with self._uploading.hold(_uploader(request)) as alone:
+            if not alone:
+                raise HttpError(503, "an upload of this silo is under way")
+            with self._pool.buffer(PLACE_SECONDS) as buffer:
+                view = buffer[: request.length]
+                finite = receive(request, view, seconds)
+                return self._pushed(request, view, finite, seconds)
 
     def _pushed(self, request: Request, view: memoryview, finite: bool, wait: float) -> Response:
         try:
@@ -219,6 +231,12 @@ def _require_server(request: Request) -> None:
     """Refuse whoever is no server of the job. Raises HttpError."""
     if request.identity not in (None, Identity(SERVER, SERVER)):
         raise HttpError(403, f"{request.path} is not for {request.identity}; expected the role {SERVER}")
+
+
+def _uploader(request: Request) -> str:
+    """Return the silo that sends a shard, where it is known before the body; the first server sends for many."""
+    identity = request.identity
+    return identity.name if identity is not None and identity.role != SERVER else ""
 
 
 def _key(content: Mapping[str, Any]) -> Key:

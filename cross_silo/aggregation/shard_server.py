@@ -24,6 +24,10 @@ from cross_silo.protocol.http_service import HttpService
 
 log = logging.getLogger(__name__)
 
+POLL_SECONDS = 0.5
+LEAST_PATIENCE = 120.0
+"""Seconds in which a first server is started again that its workers wait for."""
+
 
 def parse(argv: Optional[List[str]] = None) -> argparse.Namespace:
     """Parse the process's arguments."""
@@ -44,7 +48,8 @@ def main(argv: Optional[List[str]] = None) -> int:
     config = load_federated(arguments.yaml_config)
     leave = threading.Event()
     shard = Shard(config.aggregation)
-    routes = ShardRoutes(shard, config, arguments.first_server_address, leave).routes()
+    answers = ShardRoutes(shard, config, arguments.first_server_address, leave)
+    routes = answers.routes()
     steps = {path: (SERVER,) for _, path in routes}
     access = Access(config, SERVER, (SILO,), also=steps)
     service = HttpService(arguments.http_server_address, "--http_server_address", routes, access)
@@ -53,8 +58,17 @@ def main(argv: Optional[List[str]] = None) -> int:
     service.start()
     write_ready(arguments.run_dir / name, service.address)
     log.info("serves at %s and waits for the first server", service.address)
-    leave.wait()
+    patience = max(config.round.start_fl_job_time_window / 1000, LEAST_PATIENCE)
+    while not leave.wait(POLL_SECONDS) and answers.silence() < patience:
+        pass
     service.stop()
+    if not leave.is_set():
+        log.error(
+            "the first server, at %s, asked for nothing for %g s (round.start_fl_job_time_window, at least %g): ended; "
+            "the command that started them starts both again",
+            *(arguments.first_server_address, patience, LEAST_PATIENCE),
+        )
+        return 1
     log.info("ended")
     return 0
 

@@ -80,7 +80,8 @@ class ShardUploads:
         """Follow an update from before its body until its fate is known."""
         permit = None
         if request.header(headers.SHARD):
-            permit = self._permits.take(request.header(headers.WORKER) or "")
+            silo = request.identity.name if request.identity is not None else ""
+            permit = self._permits.take(request.header(headers.WORKER) or "", silo)
             if permit is None:
                 yield ShardUpload(self._shards, None, 0.0, "this worker has no permit for its update: ask at /upload")
                 return

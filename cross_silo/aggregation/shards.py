@@ -186,7 +186,7 @@ class Shards:
     def _receipt(self, member: _Member, key: Key, silo: str, deadline: float) -> float:
         while True:
             wait = min(RECEIPT_SECONDS, max(deadline - self._clock(), 0.0))
-            found = self._ask(member, "receipt", wait + WORK_SECONDS, key=key, silo=silo, wait=wait)
+            found = self._ask(member, "receipt", wait + ASK_SECONDS, key=key, silo=silo, wait=wait)
             if found["state"] == REFUSED:
                 raise InvalidUpdateError(found["reason"], found["kind"])
             if found["state"] == DROPPED:
@@ -212,7 +212,8 @@ class Shards:
         try:
             status, body = member.link.send_update(told, message.buffer)
             if status != 200:
-                self._ask(member, "drop", key=key, silo=silo, reason=f"HTTP {status}: {str(body[:300], 'utf-8')}")
+                what = f"HTTP {status}: {str(body[:300], 'utf-8', 'replace')}"
+                self._ask(member, "drop", key=key, silo=silo, reason=what)
         except ServerLostError as error:
             log.warning("the update of %s is not forwarded: %s", silo, error)
 
@@ -229,7 +230,7 @@ class Shards:
     @contextmanager
     def meanwhile(self, step: str, **content: Any) -> Iterator[None]:
         """Have the other servers take a step while this one takes its own. Raises what :meth:`_all` does."""
-        task = Task(lambda: self._all(step, **content))
+        task = Task(lambda: self._all(step, WORK_SECONDS, **content))
         try:
             yield
         finally:
@@ -259,18 +260,20 @@ class Shards:
         """Tell them that the job is over."""
         for member in self._members:
             try:
-                self._ask(member, "end", ASK_SECONDS)
+                member.link.ask("end", term=self._term)
             except ServerLostError as error:
                 log.warning("%s", error)
 
-    def _all(self, step: str, **content: Any) -> None:
-        self._at_all(lambda member: self._ask(member, step, **content))
+    def _all(self, step: str, seconds: float = ASK_SECONDS, **content: Any) -> None:
+        self._at_all(lambda member: self._ask(member, step, seconds, **content))
 
     def _at_all(self, action: Callable[[_Member], Any]) -> List[Any]:
         """Do it at all servers at once; raise the first error once all are done."""
         return at_once([partial(action, member) for member in self._members])
 
-    def _ask(self, member: _Member, step: str, seconds: float = WORK_SECONDS, **content: Any) -> Dict[str, Any]:
+    def _ask(self, member: _Member, step: str, seconds: float = ASK_SECONDS, **content: Any) -> Dict[str, Any]:
+        if member.lost:  # it is given the model anew before anything else; nobody waits for its silence again
+            raise ServerLostError(f"{member.link} is lost: {member.lost}")
         try:
             return member.link.ask(step, seconds, term=self._term, **content)
         except ServerLostError as error:

@@ -6,6 +6,7 @@ import time
 from functools import partial
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
+from cross_silo.errors import UserError
 from cross_silo.protocol import headers
 from cross_silo.protocol.connection import ReceiveBuffer, Reply, TransportError
 from cross_silo.protocol.messages import decode
@@ -76,9 +77,12 @@ class ShardClient:
 
         def run(index: int) -> None:
             try:
-                self._ask(self._ports[index], "/updateModel", make(index), told, SEND_SECONDS, None)
-            except TransportError as error:
-                problems.append(f"server_{index} (port {self._ports[index]}) is not reached: {error}")
+                status = self._ask(self._ports[index], "/updateModel", make(index), told, SEND_SECONDS, None).status
+                problem = "" if status == 200 else f"answers with HTTP {status}"
+            except (TransportError, UserError) as error:
+                problem = f"is not reached: {error}"
+            if problem:
+                problems.append(f"server_{index} (port {self._ports[index]}) {problem}")
                 failed(problems[-1])
 
         tasks = {index: Task(partial(run, index)) for index in self._others}
@@ -117,7 +121,7 @@ class ShardClient:
             try:
                 reply = task.result()
                 message = decode(reply.body, "ResponseGetModel") if reply.status == 200 else {"retcode": reply.status}
-            except (TransportError, InvalidMessageError):
+            except (TransportError, UserError, InvalidMessageError):
                 return None
             if message["retcode"] != SUCCEED or reply.headers.get(headers.TAG) != told.get(headers.TAG):
                 return None

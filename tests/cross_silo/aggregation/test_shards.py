@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import time
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from cross_silo.protocol import headers
 from cross_silo.protocol.access import credentials
 from cross_silo.protocol.client import AggregationClient
 from cross_silo.protocol.connection import exchange
+from cross_silo.protocol.http_service import HttpService, json_response
 from cross_silo.protocol.messages import decode, encode
 from cross_silo.protocol.retry import RetryPolicy
 from cross_silo.protocol.tasks import at_once
@@ -93,6 +95,22 @@ def test_a_worker_that_cannot_reach_a_server_sends_and_gets_all_by_way_of_the_fi
         assert_model(reply, weighted_mean(pushed))
     assert "server_2 (port 1) is not reached" in caplog.text
     assert served.rounds.good_rounds == 1
+
+
+def test_what_is_no_server_of_the_job_at_anothers_port_is_passed_by_at_once(served, caplog):
+    clients = [served.client(0), served.client(1)]
+    strange = HttpService("127.0.0.1:0", "address", {("POST", "/any"): lambda request: json_response({})})
+    strange.start()
+    served.ports[2] = int(strange.address.rpartition(":")[2])
+    told = clients[1]._shards.learn
+    clients[1]._shards.learn = lambda of: told({**dict(of), headers.PORTS: ",".join(map(str, served.ports))})
+    began = time.monotonic()
+    pushed, replies = make_round(clients, seed=4)
+    assert time.monotonic() - began < 50  # the first server would wait 60 s for the shard
+    strange.stop()
+    for reply in replies:
+        assert_model(reply, weighted_mean(pushed))
+    assert f"server_2 (port {served.ports[2]}) answers with HTTP 404: the whole update goes" in caplog.text
 
 
 @pytest.mark.parametrize("tensor", ["conv.weight", "bn.moving_mean", "scale"])
@@ -235,15 +253,30 @@ def test_only_servers_take_a_servers_steps(serve, tmp_path, mode):
         reply = exchange(host, int(port), f"/shard/{step}", b"{}", silo.headers(), 10, None, silo.context)
         assert reply.status == 403
     assert not served.others[0].over.is_set()
-    policy = RetryPolicy(first=0.01, deadline=5)
-    clients = [
-        AggregationClient(served.address, name, f"w_{name}", "host:1", policy, 5.0, credentials(config, name))
-        for name in SILOS
-    ]
-    for client, samples in zip(clients, SAMPLES):
-        client.acquire_lease(samples, served.job.info.fingerprint)
-    pushed, replies = make_round(clients, seed=2)
+    pushed, replies = make_round(enrolled_clients(served), seed=2)
     assert_model(replies[0], weighted_mean(pushed))
+
+
+def enrolled_clients(served):
+    clients = []
+    for name, samples in zip(SILOS, SAMPLES):
+        policy, shown = RetryPolicy(first=0.01, deadline=5), credentials(served.job.config, name)
+        clients.append(AggregationClient(served.address, name, f"w_{name}", "host:1", policy, 5.0, shown))
+        clients[-1].acquire_lease(samples, served.job.info.fingerprint)
+    return clients
+
+
+def test_another_silos_permit_cannot_be_used_up(serve, tmp_path):
+    directory = make_auth(tmp_path / "auth")
+    served = serve(servers=2, silos=SILOS, auth=Auth("token", str(directory)))
+    clients = enrolled_clients(served)
+    tickets = start(clients)
+    assert clients[0]._ask_permit(tickets[0]) is None
+    told = {headers.SHARD: "1", headers.WORKER: f"w_{SILOS[0]}", **clients[1]._shown.headers()}
+    host, _, port = served.address.rpartition(":")
+    reply = exchange(host, int(port), "/updateModel", b"any", told, 10)
+    assert decode(reply.body, "ResponseUpdateModel")["reason"].startswith("this worker has no permit")
+    assert served.permit_routes._permits.take(f"w_{SILOS[0]}", SILOS[0]) is not None
 
 
 def test_another_instance_of_the_job_begins_from_the_present_model(served):
