@@ -115,6 +115,7 @@ class JobRoutes:
                 "iteration": rounds.iteration,
                 "attempt": rounds.attempt,
                 "seconds": self._aggregator.leases.seconds,
+                "instance": self._job.instance,
             }
         )
 

@@ -145,7 +145,8 @@ class AggregationClient:
         content = _content(reply, refused=(410, 412))
         if reply.status != 200:
             raise LeaseLost(content["error"])
-        return HeartbeatReply(content["state"], content["iteration"], content["attempt"], float(content["seconds"]))
+        seconds, instance = float(content["seconds"]), str(content.get("instance", ""))
+        return HeartbeatReply(content["state"], content["iteration"], content["attempt"], seconds, instance)
 
     def report(self, iteration: int, kind: str, detail: str) -> None:
         """Say that no update will come for the round that was joined; it fails at once."""

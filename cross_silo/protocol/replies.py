@@ -60,6 +60,8 @@ class HeartbeatReply:
     attempt: int
     seconds: float
     """The lease that was renewed."""
+    instance: str = ""
+    """The job's; empty where the server does not say."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import threading
 from typing import Callable, Dict, Optional
 
 from cross_silo.errors import UserError
-from cross_silo.protocol.client import AggregationClient, LeaseLost
+from cross_silo.protocol.client import AggregationClient, HeartbeatReply, LeaseLost
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +24,8 @@ class Heartbeat:
         """
         self.state = "running"
         """The job's state, as last heard."""
+        self.heard: Optional[HeartbeatReply] = None
+        """The newest reply."""
         self.lost: Optional[str] = None
         """Why the lease is gone; None while it is held."""
         self._client = client
@@ -41,7 +43,8 @@ class Heartbeat:
     def _run(self) -> None:
         while not self._stop.wait(self._seconds / 3):
             try:
-                self.state = self._client.heartbeat(**self._info()).state
+                self.heard = self._client.heartbeat(**self._info())
+                self.state = self.heard.state
             except LeaseLost as error:
                 self.lost = str(error)
                 return

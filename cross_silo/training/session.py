@@ -29,6 +29,10 @@ class _JobEnded(Exception):
     """The job ended while this worker was busy with a round."""
 
 
+class _RoundOver(Exception):
+    """The round closed without this silo while it trained."""
+
+
 @dataclass(frozen=True)
 class RoundPlan:
     """How a worker takes part."""
@@ -88,6 +92,7 @@ class WorkerSession:
         self._phase = "starting"
         self._round = -1  # of the global model that the trainer holds or trained from
         self._trained = -1  # the newest round that the trainer trained for
+        self._untaken = 0  # steps that it did not take in that round, as it closed meanwhile
         self._update: Optional[Update] = None
         self._heartbeat = Heartbeat(client, lease, self._status)
 
@@ -105,7 +110,11 @@ class WorkerSession:
                         if self._round != ticket.iteration - 1:
                             continue  # the round that was joined is over already
                 if not self._is_trained(ticket):
-                    self._update = self._train(ticket)
+                    try:
+                        self._update = self._train(ticket)
+                    except _RoundOver as over:
+                        log.warning("%s", over)
+                        continue
                 with self._leave.at_once():
                     state = self._await_verdict(ticket) if self._push(ticket) else None
                 if state is not None:
@@ -169,7 +178,8 @@ class WorkerSession:
                 self._iteration = ticket.iteration
                 if ticket.instance != self._instance:
                     log.info("the job began anew as instance %s", ticket.instance)
-                    self._instance, self._update, self._round, self._trained = ticket.instance, None, -1, -1
+                    self._instance, self._update = ticket.instance, None
+                    self._round, self._trained, self._untaken = -1, -1, 0
                 return ticket
             if ticket.reason != told:
                 told = ticket.reason
@@ -195,6 +205,11 @@ class WorkerSession:
         """Tell whether the update of this very round is at hand."""
         return self._update is not None and self._update.iteration == ticket.iteration
 
+    def _is_over(self, ticket: Ticket) -> bool:
+        """Tell whether the round that this worker trains for is known to be over: nobody waits for its update."""
+        heard = self._heartbeat.heard
+        return heard is not None and heard.instance == ticket.instance and heard.iteration > ticket.iteration
+
     def _train(self, ticket: Ticket) -> Update:
         """Train on the newest global model; the update is on disk before it is pushed."""
         log.info("round %d, attempt %d: training %d steps", ticket.iteration, ticket.attempt, self._plan.steps)
@@ -206,6 +221,12 @@ class WorkerSession:
             self._leave.check()
             losses.append(record.loss)
             self._progress.on_step(record)
+            if self._is_over(ticket):
+                self._trained, self._untaken = ticket.iteration, self._plan.steps - len(losses)
+                raise _RoundOver(
+                    f"round {ticket.iteration} closed without this silo after {len(losses)} of {self._plan.steps} "
+                    f"steps ({time.monotonic() - began:.0f} s); it goes on from the newest model"
+                )
 
         began = time.monotonic()
         self._progress.begin()
@@ -270,8 +291,8 @@ class WorkerSession:
             raise UserError(f"the server sent no model: {reply.reason}")
         known = max(self._round, self._trained)
         missed = max(reply.round - known, 0) if known >= 0 else 0
-        self._trainer.set_weights(reply.weights, missed * self._plan.steps)
-        self._round = reply.round
+        self._trainer.set_weights(reply.weights, missed * self._plan.steps + self._untaken)
+        self._round, self._untaken = reply.round, 0
         self._update = None
         log.info("model of round %d received", reply.round)
 

@@ -42,7 +42,7 @@ class ScriptedServer:
         return SimpleNamespace(reason="told so", fl_iteration_num=self.rounds)
 
     def heartbeat(self, **info):
-        return SimpleNamespace(state=self.state)
+        return SimpleNamespace(state=self.state, iteration=self.good + 1, instance=self.instance)
 
     def start_round(self, data_size, wait=0.0):
         self.calls.append("join")

@@ -170,11 +170,28 @@ def test_a_silo_that_is_too_slow_is_told_so_and_goes_on_from_the_newest_model(fe
     assert_all_end_well(job, *others, slow, server)
     good = assert_rounds(job, 6)
     assert job.summary()["failed_attempts"] == 0
-    told = r"the update of 5 steps \(\d+ s\) is not taken: round \d closed without silo silo_2: did not push before"
+    late = r"the update of 5 steps \(\d+ s\) is not taken: round \d closed without silo silo_2: did not push before"
+    told = late + r"|round \d closed without this silo after [1-5] of 5 steps"
     assert re.search(told, job.log("worker_2.log"))
     for record in good:
         in_time = [each["silo"] for each in record["participants"]]
         assert sorted([*record["left_out"], *in_time]) == ["silo_0", "silo_1", "silo_2"]
+
+
+def test_a_silo_whose_round_closed_without_it_ends_its_steps_early(federation, redis_address):
+    settings = {"start_fl_job_threshold": 2, "min_clients": 1, "update_model_time_window": 100}
+    job = federation(round=settings, silos=["silo_0", "silo_1"], rounds=10_000, lease=1.0)
+    server = job.server()
+    fast = job.worker(0, num_samples=10, step_seconds=0.1)
+    slow = job.worker(1, num_samples=30, step_seconds=1.0)
+    job.wait_log("worker_1.log", "closed without this silo after")
+    job.wait(lambda: job.log("worker_1.log").count("model of round ") >= 2, "the newest model")
+    JobStore(connect(redis_address, start_embedded=False), job.name).request("stop")
+    assert_all_end_well(job, fast, slow, server)
+    told = r"round (\d+) closed without this silo after [1-4] of 5 steps .*(?:\n.*)*?model of round (\d+) received"
+    trained_for, received = map(int, re.search(told, job.log("worker_1.log")).groups())
+    assert received >= trained_for
+    assert_rounds(job, job.summary()["good_rounds"], "stopped")
 
 
 def test_silos_are_drawn_and_the_others_wait(federation):

@@ -158,6 +158,42 @@ def test_a_late_update_is_dropped_and_the_next_round_begins_from_the_newest_mode
     assert "the update of 5 steps (0 s) is not taken: round 1 closed without silo silo_0: too late" in caplog.text
 
 
+class HeardOf(NumpyTrainer):
+    """After its second step the heartbeat's reply is there, of a job that made rounds 1 and 2 meanwhile."""
+
+    def train(self, steps, on_step):
+        def then(record):
+            if record.step == 2:
+                self.server.good = 2
+                self.session._heartbeat.heard = self.server.heartbeat()
+            on_step(record)
+
+        super().train(steps, then)
+
+
+def test_a_round_that_closed_meanwhile_is_not_trained_to_its_end(tmp_path, caplog):
+    server, trainer = ScriptedServer(["good"], rounds=3), HeardOf("silo_0", ema_decay=0.8)
+    trainer.server, trainer.session = server, session(server, tmp_path, trainer)
+    assert trainer.session.run() == 0
+    assert server.calls == ["join", "newest", "join", "newest", "push", "verdict", "release"]
+    again = NumpyTrainer("silo_0", ema_decay=0.8)
+    again.set_weights(model(0))
+    again.train(2, lambda record: None)
+    again.set_weights(model(2), missed_steps=5 + 3)  # round 2's, and those of round 1 that it did not take
+    again.train(5, lambda record: None)
+    for name, array in again.final_weights().items():
+        np.testing.assert_array_equal(server.pushed[0][name], array)
+    assert "round 1 closed without this silo after 2 of 5 steps (0 s); it goes on from the newest model" in caplog.text
+
+
+def test_what_is_heard_of_another_instance_of_the_job_ends_no_training(tmp_path):
+    server, trainer = ScriptedServer(["good"], rounds=1), HeardOf("silo_0")
+    trainer.server, trainer.session = ScriptedServer([]), session(server, tmp_path, trainer)
+    trainer.server.instance = "i0"
+    assert trainer.session.run() == 0
+    assert (trainer.step, len(server.pushed)) == (5, 1)
+
+
 def test_a_round_that_closed_before_its_model_came_is_not_trained_for(tmp_path):
     class Fast(ScriptedServer):
         def get_model(self, iteration, wait=0):
