@@ -29,8 +29,8 @@ class Services(Protocol):
     paths: Set[str]
     access: Access
 
-    def complain(self, message: str, *values: Any) -> None:
-        """Warn of a peer that is not let in."""
+    def complain(self, message: str, *values: Any, level: int = logging.WARNING) -> None:
+        """Tell the log of a peer, unless it was told too much of late."""
 
 
 class _Reader:
@@ -106,7 +106,8 @@ class Handler(BaseHTTPRequestHandler):
             self._route()
         except OSError as error:  # the peer stalled or left: nobody to answer
             self.close_connection = True
-            log.info("%s %s from %s broken off: %s", self.command, self.path[:200], self.tracked.host, error)
+            what = self.command, self.path[:200], self.tracked.host, error
+            self.server.complain("%s %s from %s broken off: %s", *what, level=logging.INFO)
 
     def _route(self) -> None:
         path = self.path.partition("?")[0]

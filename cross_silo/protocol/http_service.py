@@ -53,7 +53,7 @@ SPEAKS_TLS = (
 )
 """What a client hears that takes the service for one without TLS."""
 COMPLAINTS = (1.0, 20)
-"""Lines in the log about those that are not let in: a second, and at once."""
+"""Lines in the log about those that are not let in, and about those that break off: a second, and at once."""
 
 
 class HttpService:
@@ -179,7 +179,7 @@ class _Server(HTTPServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
         log.exception("connection from %s", client_address[0])
 
-    def complain(self, message: str, *values: Any) -> None:
-        """Warn of a peer that is not let in, unless there were too many warnings of late."""
-        if self._complaints.allow(""):
-            log.warning(message, *values)
+    def complain(self, message: str, *values: Any, level: int = logging.WARNING) -> None:
+        """Tell the log of a peer that is not let in or breaks off, unless there were too many lines of late."""
+        if self._complaints.allow(str(level)):
+            log.log(level, message, *values)

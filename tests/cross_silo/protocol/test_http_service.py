@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from cross_silo.errors import UserError
 from cross_silo.protocol import connections, http_handler, http_service
 from cross_silo.protocol.http_service import HttpService, Response, json_response
+from cross_silo.protocol.limits import RateLimit
 
 
 class Routes:
@@ -337,3 +338,16 @@ def test_mangled_requests_leave_it_serving(service, routes, template, changes):
             pass
     peer.close()
     assert ask(service, "POST", "/json", '{"i": 1}') == (200, b'{"i": 1}')
+
+
+def test_uploads_that_are_broken_off_fill_no_log(service, caplog, monkeypatch):
+    caplog.set_level("INFO")
+    monkeypatch.setattr(service._server, "_complaints", RateLimit(0.001, 3))
+    for _ in range(10):
+        raw(service, b"POST /upload HTTP/1.1\r\nHost: any\r\nContent-Length: 1000\r\n\r\nshort").close()
+    deadline = time.monotonic() + 20
+    while caplog.text.count("broken off") < 3 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    service.stop(grace=10)
+    told = [entry.getMessage() for entry in caplog.records if entry.levelname == "INFO"]
+    assert told == ["POST /upload from 127.0.0.1 broken off: the peer left after 5 of 1000 bytes"] * 3
