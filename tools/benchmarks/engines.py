@@ -12,8 +12,10 @@ import multiprocessing
 import os
 import queue
 import secrets
+import signal
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -101,7 +103,7 @@ class Servers:
         try:
             for role in roles:
                 self._start(role)
-        except UserError:
+        except BaseException:
             self.stop()
             raise
 
@@ -171,8 +173,8 @@ def run_ours(args: argparse.Namespace, servers: Servers) -> List[Dict[str, Any]]
         return told
     finally:
         for worker in workers:
-            worker.join(timeout=30)
             worker.kill()
+            worker.join()
 
 
 def run_theirs(args: argparse.Namespace, servers: Servers) -> List[Dict[str, Any]]:
@@ -256,6 +258,7 @@ def show(result: Dict[str, Any]) -> None:
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run the command."""
     args = parse(argv)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # servers, workers and Redis end with it
     result = measure(args)
     if args.json:
         print(json.dumps(result))

@@ -27,15 +27,6 @@ NEEDS_WHEEL = pytest.mark.skipif(not HAS_WHEEL, reason="no .venv-engine: bash sc
 ENGINES = [NATIVE, pytest.param(WHEEL, marks=NEEDS_WHEEL)]
 
 
-WINDOWS = {
-    "start_fl_job_threshold": 2,
-    "start_fl_job_time_window": 20_000,
-    "update_model_time_window": 5_000,
-    "global_iteration_time_window": 60_000,
-}
-"""The wheel's servers hear of a silo that is lost by their windows only."""
-
-
 def differs(engine, native, wheel, why):
     """What is expected of ``engine``, where the two differ on purpose; ``why`` is for the reader."""
     assert why
@@ -67,18 +58,25 @@ def wire(engine):
     return Wire(engine.wire)
 
 
-@pytest.fixture(params=ENGINES)
-def own_engine(request, tmp_path, redis_address):
-    """Make an engine with a job of the test's own."""
-    engines = []
+ROUNDS = 5
 
-    def make(**settings):
-        engines.append(EngineUnderTest(request.param, tmp_path, redis_address, free_ports(), **settings))
-        return engines[-1]
 
-    yield make
-    for engine in engines:
-        engine.close()
+@pytest.fixture(scope="module", params=ENGINES)
+def job(request, tmp_path_factory, redis_address):
+    """An engine for workers' clients; its tests make rounds, the last of them the rest."""
+    directory = tmp_path_factory.mktemp(f"job_{request.param}")
+    engine = EngineUnderTest(request.param, directory, redis_address, free_ports(), rounds=ROUNDS)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture
+def clients(job):
+    """Both silos' clients."""
+    found = [job.client(0), job.client(1)]
+    yield found
+    for client in found:
+        client.release()
 
 
 def join_both(wire):
@@ -139,10 +137,11 @@ def test_joining_again_and_one_too_many(wire):
     assert_mean(push_both(wire, answer["iteration"], pushed), pushed)
 
 
-@pytest.mark.parametrize("samples", [0, -1])
-def test_a_data_size_that_is_none(wire, samples):
-    assert wire.join("a", samples)["retcode"] in (300, 400)
-    join_and_push(wire)
+def test_a_data_size_that_is_none(wire):
+    for samples in (0, -1):
+        assert wire.join("a", samples)["retcode"] in (300, 400)
+    pushed = [random_weights(5), random_weights(6)]
+    assert_mean(push_both(wire, join_both(wire), pushed), pushed)
 
 
 def test_the_largest_data_size(engine, wire):
@@ -155,13 +154,6 @@ def test_the_largest_data_size(engine, wire):
     for silo, samples in (("a", 65536 if expected == 200 else 65535), ("b", 30)):
         assert wire.push(silo, answer["iteration"], random_weights(1), samples)["retcode"] == 200
     wire.await_model(answer["iteration"])
-
-
-def join_and_push(wire, seed=5):
-    pushed = [random_weights(seed), random_weights(seed + 1)]
-    iteration = join_both(wire)
-    assert_mean(push_both(wire, iteration, pushed), pushed)
-    return iteration
 
 
 def test_an_update_without_a_join_of_another_round_or_twice(wire):
@@ -183,21 +175,20 @@ def test_an_update_without_a_join_of_another_round_or_twice(wire):
     assert late["retcode"] == 300
 
 
-@pytest.mark.parametrize(
-    "spoil",
-    [
-        lambda weights: {**weights, "unknown": np.zeros(3, np.float32)},
-        lambda weights: {**weights, "head.bias": np.zeros(7, np.float32)},
-        lambda weights: {**weights, "head.bias": np.float32([1, np.nan, 1, 1])},
-        lambda weights: {**weights, "head.bias": np.float32([1, np.inf, 1, 1])},
-        lambda weights: {},
-    ],
-    ids=["unknown name", "wrong size", "nan", "infinite", "empty"],
-)
-def test_an_update_that_is_none_is_refused_and_may_be_mended(wire, spoil):
+SPOILT = {
+    "unknown name": lambda weights: {**weights, "unknown": np.zeros(3, np.float32)},
+    "wrong size": lambda weights: {**weights, "head.bias": np.zeros(7, np.float32)},
+    "nan": lambda weights: {**weights, "head.bias": np.float32([1, np.nan, 1, 1])},
+    "infinite": lambda weights: {**weights, "head.bias": np.float32([1, np.inf, 1, 1])},
+    "empty": lambda weights: {},
+}
+
+
+def test_an_update_that_is_none_is_refused_and_may_be_mended(wire):
     pushed = [random_weights(9), random_weights(10)]
     iteration = join_both(wire)
-    assert wire.push("a", iteration, spoil(pushed[0]), 10)["retcode"] == 400
+    for what, spoil in SPOILT.items():
+        assert wire.push("a", iteration, spoil(pushed[0]), 10)["retcode"] == 400, what
     assert_mean(push_both(wire, iteration, pushed), pushed)
 
 
@@ -239,7 +230,7 @@ def test_bytes_that_are_no_message(wire, table):
     assert answer["reason"].startswith(f"The schema of Request{table} is invalid.")
 
 
-# A worker's client: verdicts, end and restart
+# A worker's client: verdicts, restart and end, in one job
 
 
 def good_round(clients, seed):
@@ -247,64 +238,65 @@ def good_round(clients, seed):
     return make_round(clients, [random_weights(seed), random_weights(seed + 1)]).iteration
 
 
-def test_verdicts_good_and_failed(own_engine):
+def newest(client):
+    """Round and weights of the newest model."""
+    reply = client.get_model(None)
+    return reply.round, {name: values.copy() for name, values in reply.weights.items()}
+
+
+def assert_same(model, expected):
+    assert model[0] == expected[0]
+    assert all(np.array_equal(model[1][name], values) for name, values in expected[1].items())
+
+
+def test_verdicts_good_and_failed(job, clients):
     """A silo that leaves fails the round for the other one, under the same number; its base model stays."""
-    engine = own_engine(round=WINDOWS)
-    clients = [engine.client(0), engine.client(1)]
-    assert good_round(clients, 1) == 1
-    before = {name: values.copy() for name, values in clients[0].get_model(None).weights.items()}
+    number = good_round(clients, 1)
+    before = newest(clients[0])
+    assert before[0] == number
     tickets = join_all(clients)
-    assert (tickets[0].iteration, tickets[0].attempt) == (2, 1)
+    assert (tickets[0].iteration, tickets[0].attempt) == (number + 1, 1)
     pushed = [random_weights(3), random_weights(4)]
     assert clients[0].push(tickets[0], pushed[0], 10, 0.5, {}).accepted
-    assert clients[0].get_model(2).verdict == "pending"
+    assert clients[0].get_model(number + 1).verdict == "pending"
     clients[1].release()
-    reply = clients[0].get_model(2, wait=30)
+    reply = clients[0].get_model(number + 1, wait=30)
     assert (reply.verdict, reply.weights) == ("failed", None)
     assert "silo_1" in reply.reason and "left" in reply.reason
-    newest = clients[0].get_model(None)
-    assert newest.round == 1
-    assert all(np.array_equal(newest.weights[name], values) for name, values in before.items())
-    clients[1] = engine.client(1)
-    assert make_round(clients, pushed).iteration == 2
-    engine.wait(lambda: engine.good_rounds == 2, "the checkpoint")
+    assert_same(newest(clients[0]), before)
+    clients[1] = job.client(1)
+    assert make_round(clients, pushed).iteration == number + 1
+    job.wait(lambda: job.good_rounds == number + 1, "the checkpoint")
 
 
-def test_the_end_of_a_job(own_engine):
+def test_a_restart(job, clients):
+    """A killed server goes on from the newest checkpoint; the round in progress is lost, its number is not."""
+    number = good_round(clients, 1)
+    before = newest(clients[0])
+    tickets = join_all(clients)
+    pushed = [random_weights(3), random_weights(4)]
+    assert clients[0].push(tickets[0], pushed[0], 10, 0.5, {}).accepted
+    job.wait(lambda: job.good_rounds == number, "the checkpoint")
+    job.kill("server_0")
+    job.start_role("server_0")
+    assert_same(newest(clients[0]), before)
+    assert make_round(clients, pushed).iteration == number + 1
+
+
+def test_the_end_of_a_job(job, clients):
     """After the last round nobody joins, the last model is there for all, and the processes end by themselves."""
-    engine = own_engine(rounds=2)
-    clients = [engine.client(0), engine.client(1)]
-    good_round(clients, 1)
-    good_round(clients, 3)
+    while good_round(clients, 1) < ROUNDS:
+        pass
     for client in clients:
         ticket = client.start_round(10)
         assert (ticket.joined, ticket.state) == (False, "finished")
-        newest = client.get_model(None)
-        assert (newest.round, newest.state) == (2, "finished")
-    last = {name: values.copy() for name, values in newest.weights.items()}
+        assert client.get_model(None).state == "finished"
+    last = newest(clients[0])
+    assert last[0] == ROUNDS
     for client in clients:
         client.release()
-    for process in engine.running.values():
-        assert engine.status(process) == 0
-    tensors, info = read_checkpoint(engine.newest())
-    assert (info.round, engine.good_rounds) == (2, 2)
-    assert all(np.array_equal(tensors[name].reshape(-1), values) for name, values in last.items())
-
-
-def test_a_restart(own_engine):
-    """A killed server goes on from the newest checkpoint; the round in progress is lost, its number is not."""
-    engine = own_engine(round=WINDOWS)
-    clients = [engine.client(0), engine.client(1)]
-    assert good_round(clients, 1) == 1
-    before = {name: values.copy() for name, values in clients[0].get_model(None).weights.items()}
-    tickets = join_all(clients)
-    pushed = [random_weights(3), random_weights(4)]
-    assert clients[0].push(tickets[0], pushed[0], 10, 0.5, {}).accepted
-    engine.wait(lambda: engine.good_rounds == 1, "the checkpoint")
-    engine.kill("server_0")
-    engine.start_role("server_0")
-    replies = []
-    engine.wait(lambda: replies.append(clients[0].get_model(None)) or replies[-1].weights is not None, "a model")
-    assert replies[-1].round == 1
-    assert all(np.array_equal(replies[-1].weights[name], values) for name, values in before.items())
-    assert make_round(clients, pushed).iteration == 2
+    for process in job.running.values():
+        assert job.status(process) == 0
+    tensors, info = read_checkpoint(job.newest())
+    assert info.round == ROUNDS
+    assert_same((job.good_rounds, {name: values.reshape(-1) for name, values in tensors.items()}), last)

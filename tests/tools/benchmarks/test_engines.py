@@ -2,11 +2,15 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+
+from cross_silo.launch import proc
 
 ROOT = Path(__file__).parents[3]
 TOOL = ROOT / "tools" / "benchmarks" / "engines.py"
@@ -41,3 +45,27 @@ def test_a_wrong_size_is_one_line():
     result = run("--params", "5")
     assert result.returncode == 2
     assert result.stderr == "error: --params, --workers, --rounds: expected at least 10000, 1 and 1\n"
+
+
+@pytest.mark.long
+@NEEDS_INTEROP
+def test_sigterm_leaves_nothing_behind(tmp_path):
+    """Wherever it is: while servers start, with workers under way; its Redis ends, too."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(TOOL), "--params", "10000", "--rounds", "100", "--work_dir", str(tmp_path)]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
+        until = time.monotonic() + 120
+        while len(children(process.pid)) < 4:  # Redis, the front, a server, a worker
+            assert process.poll() is None and time.monotonic() < until
+            time.sleep(0.1)
+        found = children(process.pid)
+        process.terminate()
+        assert process.wait(timeout=120) == 128 + signal.SIGTERM
+    assert proc.wait_gone(found, 20.0) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def children(pid):
+    """(pid, start time) of a process's children, and of the Redis that it started."""
+    found = [int(entry) for path in Path(f"/proc/{pid}/task").glob("*/children") for entry in path.read_text().split()]
+    return [(child, proc.start_time(child) or 0) for child in found]
