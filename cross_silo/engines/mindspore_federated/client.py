@@ -71,7 +71,7 @@ class WheelClient(AggregationClient):
         # who is in a full iteration is told that it is full, too; an update tells who is not
         is_in = reason.startswith(ALREADY_JOINED) or (reason.startswith(FULL) and iteration != self._closed_iteration)
         if code != SUCCEED and not (code == OUT_OF_TIME and is_in):
-            return Ticket(*key, False, f"{self._server}: {reason}", state, instance)
+            return Ticket(*key, False, f"{self._server}: {reason}", state, instance, reason.startswith(FULL))
         noted = self._ask(STARTED, iteration=key[0], attempt=key[1], engine_iteration=iteration, size=self._size)
         if not noted["noted"]:
             return Ticket(*key, False, "the attempt is over already", noted["state"], instance, True)

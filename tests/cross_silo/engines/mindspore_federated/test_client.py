@@ -172,7 +172,7 @@ def test_a_full_iteration_is_joined_already_unless_it_refuses_the_update(client,
     assert ticket.joined and front.told("/started")[0]["engine_iteration"] == 9
     assert push(client, ticket).reason == unknown
     again = client.start_round(100)
-    assert not again.joined and FULL in again.reason
+    assert (again.joined, again.waits) == (False, True) and FULL in again.reason
     engine.answers["/startFLJob"] = [joined(OUT_OF_TIME, FULL, iteration=10)]
     assert client.start_round(100).joined
 
