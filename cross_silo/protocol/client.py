@@ -5,19 +5,18 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import threading
 import time
 from functools import partial
-from typing import Any, Dict, List, Mapping, Optional, Union
+from typing import Any, List, Mapping, Optional
 
 import numpy as np
 
-from cross_silo.config.federated import split_address
 from cross_silo.errors import UserError
 from cross_silo.protocol import headers
 from cross_silo.protocol.access import Credentials
-from cross_silo.protocol.connection import OnHead, ReceiveBuffer, Reply, TransportError, exchange
-from cross_silo.protocol.messages import Message, decode, encode
+from cross_silo.protocol.caller import Caller, content_of
+from cross_silo.protocol.connection import ReceiveBuffer, Reply, TransportError
+from cross_silo.protocol.messages import Message, encode
 from cross_silo.protocol.replies import (
     HeartbeatReply,
     JobInfo,
@@ -30,12 +29,11 @@ from cross_silo.protocol.replies import (
     state_of,
     text_of,
 )
-from cross_silo.protocol.retry import Retrier, RetryPolicy
+from cross_silo.protocol.retry import RetryPolicy
 from cross_silo.protocol.schema import NEWEST, OUT_OF_TIME, SAFEMODE, SUCCEED
 from cross_silo.protocol.shard_client import ShardClient
 from cross_silo.protocol.split import names_of
 from cross_silo.protocol.update_messages import WHOLE, UpdateMessages
-from cross_silo.protocol.verifier import InvalidMessageError
 
 log = logging.getLogger(__name__)
 
@@ -51,8 +49,6 @@ __all__ = [
     "Ticket",
 ]
 
-CALL_SECONDS = 60.0
-"""Silence of the server in a call after which the call is tried again."""
 HEARTBEAT_SECONDS = 5.0
 SAFEMODE_PAUSE = 0.05
 PERMIT_WAIT = 20.0
@@ -61,7 +57,7 @@ ALREADY_JOINED = "Updating device metadata failed"
 ALREADY_PUSHED = "Updating metadata of UpdateModelClientList failed"
 
 
-class AggregationClient:
+class AggregationClient(Caller):
     """Talks to one aggregator for one worker. Heartbeats may run beside another call in a thread of their own."""
 
     def __init__(
@@ -84,29 +80,21 @@ class AggregationClient:
             wait_for_server: seconds that :meth:`job` waits for the server's start.
             shown: the silo's certificate or token.
         """
-        self._host, self._port = split_address(address, "http_server_address")
-        self._address = address
-        self._silo, self._worker, self._node = silo, worker, node
-        self._retrier = Retrier(retry)
+        super().__init__(address, silo, worker, retry, shown)
+        self._node = node
         self._wait_for_server = wait_for_server
-        self._shown = shown
         self._receive = ReceiveBuffer()
         self._updates = UpdateMessages(silo)
         self._shards = ShardClient(self._ask_at, self._updates.forget)
         self._ticket: Optional[Ticket] = None
         self._samples = 0
         self._fingerprint = ""
-        self._counting = threading.Lock()
-        self.bytes_up = 0
-        """Body bytes sent."""
-        self.bytes_down = 0
-        """Body bytes received."""
 
     # the job and the lease
 
     def job(self) -> JobInfo:
         """Ask what the job is, waiting for the server's start. Raises ServerUnreachable."""
-        content = _content(self._call("/job", None, deadline=self._wait_for_server))
+        content = content_of(self._call("/job", None, deadline=self._wait_for_server))
         known = [field.name for field in dataclasses.fields(JobInfo)]
         return JobInfo(**{name: content[name] for name in known if name in content})
 
@@ -119,7 +107,7 @@ class AggregationClient:
         """
         self._samples, self._fingerprint = samples, fingerprint
         reply = self._post("/lease", samples=samples, fingerprint=fingerprint, node=self._node)
-        content = _content(reply, refused=(403, 409, 412))
+        content = content_of(reply, refused=(403, 409, 412))
         if reply.status == 409:
             raise SiloTaken(content["error"])
         if reply.status != 200:
@@ -142,7 +130,7 @@ class AggregationClient:
             reply = self._exchange("/heartbeat", body, {}, HEARTBEAT_SECONDS)
         except TransportError as error:
             raise ServerUnreachable(f"no server answers at {self._address}: {error}") from None
-        content = _content(reply, refused=(410, 412))
+        content = content_of(reply, refused=(410, 412))
         if reply.status != 200:
             raise LeaseLost(content["error"])
         seconds, instance = float(content["seconds"]), str(content.get("instance", ""))
@@ -152,11 +140,11 @@ class AggregationClient:
         """Say that no update will come for the round that was joined; it fails at once."""
         attempt = self._attempt(iteration)
         told = {} if attempt is None else {"attempt": attempt}
-        _content(self._post("/report", iteration=iteration, kind=kind, detail=detail, **told))
+        content_of(self._post("/report", iteration=iteration, kind=kind, detail=detail, **told))
 
     def measured(self, instance: str, round: int, metrics: Mapping[str, float]) -> None:
         """Tell what the global model of ``round`` reached on the silo's own validation set (AP, AP50, AP75)."""
-        _content(self._post("/measured", instance=instance, round=round, metrics=dict(metrics)))
+        content_of(self._post("/measured", instance=instance, round=round, metrics=dict(metrics)))
 
     def release(self) -> None:
         """Give the lease back, if the server can be reached."""
@@ -239,7 +227,7 @@ class AggregationClient:
         """Wait until the servers expect this worker's shards; return why they do not."""
         while True:
             asked = {"iteration": ticket.iteration, "attempt": ticket.attempt, "wait": PERMIT_WAIT}
-            content = _content(self._post("/upload", **asked))
+            content = content_of(self._post("/upload", **asked))
             if content["granted"]:
                 return None
             if not content["waits"]:
@@ -301,92 +289,10 @@ class AggregationClient:
         made_by = _whole(reply.headers.get(headers.MODEL_ROUND), message["iteration"] - 1)
         return ModelReply(headers.GOOD, reason, made_by, weights, state)
 
-    # the exchange below
-
     def _attempt(self, iteration: int) -> Optional[int]:
         """Return the attempt of round ``iteration`` that this worker joined last."""
         ticket = self._ticket
         return ticket.attempt if ticket is not None and ticket.iteration == iteration else None
-
-    def _json(self, content: Mapping[str, Any]) -> bytes:
-        return json.dumps({"silo": self._silo, "worker": self._worker, **content}).encode()
-
-    def _post(self, path: str, **content: Any) -> Reply:
-        return self._call(path, self._json(content))
-
-    def _call(
-        self,
-        path: str,
-        body: Optional[Union[bytes, memoryview]],
-        more: Optional[Mapping[str, str]] = None,
-        wait: float = 0.0,
-        receive: Optional[ReceiveBuffer] = None,
-        deadline: Optional[float] = None,
-        on_head: Optional[OnHead] = None,
-    ) -> Reply:
-        """Exchange with retries; every request of this protocol may be sent twice. Raises ServerUnreachable."""
-        began = time.monotonic()
-        try:
-            return self._retrier.run(
-                lambda: self._exchange(path, body, more or {}, CALL_SECONDS + wait, receive, on_head),
-                on=(TransportError,),
-                deadline=deadline,
-            )
-        except TransportError as error:
-            waited = time.monotonic() - began
-            raise ServerUnreachable(f"no server answers at {self._address} for {waited:.0f} s: {error}") from None
-
-    def _exchange(
-        self,
-        path: str,
-        body: Optional[Union[bytes, memoryview]],
-        more: Mapping[str, str],
-        timeout: float,
-        receive: Optional[ReceiveBuffer] = None,
-        on_head: Optional[OnHead] = None,
-    ) -> Reply:
-        return self._ask_at(self._port, path, body, more, timeout, receive, on_head)
-
-    def _ask_at(
-        self,
-        port: int,
-        path: str,
-        body: Optional[Union[bytes, memoryview]],
-        more: Mapping[str, str],
-        timeout: float,
-        receive: Optional[ReceiveBuffer],
-        on_head: Optional[OnHead] = None,
-    ) -> Reply:
-        told = {headers.WORKER: self._worker, **more} if self._worker else dict(more)
-        told.update(self._shown.headers())
-        reply = exchange(self._host, port, path, body, told, timeout, receive, self._shown.context, on_head)
-        if reply.status in (429, 503):
-            raise TransportError("the server is busy")
-        with self._counting:
-            self.bytes_up += len(body or b"")
-            self.bytes_down += len(reply.body)
-        return reply
-
-    def _decode(self, reply: Reply, table: str) -> Message:
-        if reply.status != 200:
-            raise UserError(f"{self._address}: {_content(reply, refused=(reply.status,)).get('error', reply.status)}")
-        try:
-            return decode(reply.body, table)
-        except InvalidMessageError as error:
-            raise UserError(f"{self._address} does not answer as an aggregation server does: {error}") from None
-
-
-def _content(reply: Reply, refused: tuple = ()) -> Dict[str, Any]:
-    """Return a JSON reply's object. Raises UserError for a status that is neither 200 nor in ``refused``."""
-    try:
-        content = json.loads(bytes(reply.body))
-    except ValueError:
-        content = None
-    if not isinstance(content, dict):
-        raise UserError(f"the server's reply (HTTP {reply.status}) is not JSON; is it an aggregation server?")
-    if reply.status != 200 and reply.status not in refused:
-        raise UserError(str(content.get("error", f"HTTP {reply.status}")))
-    return content
 
 
 def _whole(value: Optional[str], missing: int) -> int:
