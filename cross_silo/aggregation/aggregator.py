@@ -18,7 +18,7 @@ from cross_silo.aggregation.models import ModelAnswer, ModelStore
 from cross_silo.aggregation.participant import Answer, Key
 from cross_silo.aggregation.records import Measurement, Records
 from cross_silo.aggregation.refusals import Refusals
-from cross_silo.aggregation.rounds import AVERAGING, CLOSING, ENDED, FINISHED, OPEN, RUNNING, Rounds
+from cross_silo.aggregation.rounds import AVERAGING, CLOSING, COMPLETE, ENDED, FINISHED, OPEN, RUNNING, Rounds
 from cross_silo.aggregation.shard_link import ServerLostError
 from cross_silo.aggregation.sharded_sum import EXPECTED_FAILURES, make_round_sum
 from cross_silo.aggregation.shards import Shards
@@ -28,9 +28,6 @@ from cross_silo.protocol import headers
 from cross_silo.protocol.schema import NEWEST, OUT_OF_TIME
 
 log = logging.getLogger(__name__)
-
-COMPLETE = (AVERAGING, CLOSING)
-"""Phases in which a round has all its updates."""
 
 Save = Callable[[int, Mapping[str, np.ndarray]], str]
 """Writes the checkpoint of a round durably and returns its path; OSError where the disk refuses."""
@@ -175,7 +172,7 @@ class Aggregator:
                 rounds = self.rounds
                 if iteration < rounds.iteration or iteration == NEWEST or (iteration > rounds.iteration and not worker):
                     return ModelAnswer(headers.GOOD, "", self.models.read())
-                reason = self._failure(iteration, attempt, worker)
+                reason = rounds.hopeless(iteration, attempt, worker)
                 if reason:
                     return ModelAnswer(headers.FAILED, reason)
                 if rounds.phase == CLOSING and wait > 0:
@@ -198,20 +195,6 @@ class Aggregator:
         state = FINISHED if finishes else rounds.state
         status = {headers.STATE: state, headers.ITERATION: str(key[0] + 1), headers.ATTEMPT: "1"}
         return ModelAnswer(headers.GOOD, "", self.models.read_draft(self._sum.place, key[0]), settle, status)
-
-    def _failure(self, iteration: int, attempt: Optional[int], worker: str) -> str:
-        """Say why the round that a client waits for cannot become good for it; empty where it can."""
-        rounds = self.rounds
-        if iteration > rounds.iteration:
-            return f"round {iteration} has not begun: the server makes round {rounds.iteration}"
-        failed = rounds.verdict(iteration, attempt)
-        if failed is not None:
-            return failed
-        if rounds.state in ENDED and rounds.phase not in COMPLETE:
-            return f"the job is {rounds.state}" + (f": {rounds.reason}" if rounds.reason else "")
-        if worker and not any(member.worker == worker for member in rounds.participants.values()):
-            return f"this worker is not in round {iteration} attempt {rounds.attempt}"
-        return ""
 
     def report(self, silo: str, worker: str, iteration: int, attempt: int, kind: str, detail: str) -> bool:
         """A worker says that it cannot push. Returns whether its round fails for it."""

@@ -12,7 +12,8 @@ from typing import Callable, Dict, List, Mapping, Optional, Set
 import numpy as np
 
 from cross_silo.aggregation.missing import missing
-from cross_silo.aggregation.participant import Answer, Kept, Key, Outcome, Participant, wait_for
+from cross_silo.aggregation.participant import Answer, Key, Outcome, Participant, wait_for
+from cross_silo.aggregation.past_rounds import PastRounds
 from cross_silo.aggregation.windows import START, Window, running_windows
 from cross_silo.config.federated import Round
 from cross_silo.config.participation import AggregationTrigger, Participation
@@ -26,6 +27,8 @@ AVERAGING, CLOSING = "averaging", "closing"
 """Phases of a round. Averaging: nobody joins or leaves any more, the last update is being added or the sum divided;
 closing: the mean is complete and its checkpoint is being written."""
 OPEN = (JOINING, TRAINING, UPDATING)
+COMPLETE = (AVERAGING, CLOSING)
+"""Phases in which a round has all its updates."""
 FULL = "Current amount for startFLJob has reached the threshold. Please startFLJob later."
 
 
@@ -72,8 +75,7 @@ class Rounds:
         self._barred: Set[str] = set()  # silos whose update was refused: not in this attempt
         self._sealed = False  # no update is admitted any more
         self._started = False  # a round did: later ones wait for live silos only, where those suffice
-        self._failed: Dict[Key, str] = Kept()
-        self._closed: Dict[int, Mapping[str, str]] = Kept()
+        self._past = PastRounds()
         self._began = self._first_push = self._last_push = 0.0
 
     @property
@@ -131,17 +133,9 @@ class Rounds:
 
     def may_push(self, silo: str, worker: str, iteration: int, attempt: Optional[int]) -> Answer:
         """Tell whether an update would be taken; changes nothing."""
-        if iteration != self.iteration:
-            without = self._closed.get(iteration, {}).get(silo)
-            if without is not None:
-                return Answer(OUT_OF_TIME, f"round {iteration} closed without silo {silo}: {without}")
-            return Answer(
-                OUT_OF_TIME,
-                f"UpdateModel iteration number is invalid:{iteration}, current iteration:{self.iteration}",
-            )
-        if attempt is not None and attempt != self.attempt:
-            why = self._failed.get((iteration, attempt), "it is over")
-            return Answer(OUT_OF_TIME, f"attempt {attempt} of round {iteration}: {why}")
+        late = self._past.refusal(silo, iteration, attempt, self.key)
+        if late:
+            return Answer(OUT_OF_TIME, late)
         participant = self.participants.get(silo)
         if participant is None or participant.worker != worker:
             if silo in self.left_out:
@@ -185,7 +179,7 @@ class Rounds:
             self.phase = CLOSING
         else:
             self._close_if_all_in()
-        return self.phase in (AVERAGING, CLOSING)
+        return self.phase in COMPLETE
 
     @property
     def awaits_average(self) -> bool:
@@ -231,17 +225,24 @@ class Rounds:
         self._close_if_all_in()
         return False
 
-    def verdict(self, iteration: int, attempt: Optional[int]) -> Optional[str]:
-        """Return why an attempt at the round in progress failed; None while it may still become good."""
-        if iteration != self.iteration or attempt is None or attempt >= self.attempt:
-            return None
-        return self._failed.get((iteration, attempt), f"attempt {attempt} of round {iteration} is over")
+    def hopeless(self, iteration: int, attempt: Optional[int], worker: str) -> str:
+        """Say why the round that a client waits for cannot become good for it; empty where it can."""
+        if iteration > self.iteration:
+            return f"round {iteration} has not begun: the server makes round {self.iteration}"
+        failed = self._past.verdict(iteration, attempt, self.key)
+        if failed is not None:
+            return failed
+        if self.state in ENDED and self.phase not in COMPLETE:
+            return f"the job is {self.state}" + (f": {self.reason}" if self.reason else "")
+        if worker and not any(member.worker == worker for member in self.participants.values()):
+            return f"this worker is not in round {iteration} attempt {self.attempt}"
+        return ""
 
     # What ends a round
 
     def succeed(self) -> None:
         """The round's model is in place."""
-        self._closed[self.iteration] = dict(self.left_out)
+        self._past.closed(self.iteration, self.left_out)
         self._end(True, "")
         self.failures_in_a_row = 0
         self.iteration += 1
@@ -253,7 +254,7 @@ class Rounds:
         """The round in progress is void; too many in a row end the job."""
         iteration, attempt = self.key
         full = f"round {iteration} attempt {attempt} failed: {reason}"
-        self._failed[self.key] = full
+        self._past.failed(self.key, full)
         self._end(False, full)
         self.attempt += 1
         if counts:

@@ -17,9 +17,10 @@ from typing import Dict, Optional, Tuple
 
 import numpy as np
 
-from cross_silo.aggregation.aggregator import COMPLETE, Aggregator, ModelAnswer
+from cross_silo.aggregation.aggregator import Aggregator, ModelAnswer
 from cross_silo.aggregation.job import Job
 from cross_silo.aggregation.participant import Answer, Kept, Key
+from cross_silo.aggregation.rounds import COMPLETE
 from cross_silo.aggregation.service import EngineRoutes
 from cross_silo.aggregation.shard_uploads import ShardUploads
 from cross_silo.aggregation.uploads import InvalidUpdateError, UploadPool

@@ -146,7 +146,7 @@ class Mirror(Aggregator):
             while True:
                 if iteration < self.rounds.iteration:
                     return headers.GOOD, ""
-                reason = self._failure(iteration, attempt, worker)
+                reason = self.rounds.hopeless(iteration, attempt, worker)
                 if reason:
                     return headers.FAILED, reason
                 left = deadline - self._clock()

@@ -230,12 +230,12 @@ def test_a_repeated_round_keeps_its_number(job):
 
 def test_verdicts(job):
     job.join(0)
-    assert job.rounds.verdict(1, 1) is None
+    assert job.rounds.hopeless(1, 1, "") == ""
     job.rounds.fail("why")
-    assert job.rounds.verdict(1, 1) == "round 1 attempt 1 failed: why"
-    assert job.rounds.verdict(1, 2) is None
-    assert job.rounds.verdict(1, None) is None
-    assert job.rounds.verdict(2, 1) is None
+    assert job.rounds.hopeless(1, 1, "") == "round 1 attempt 1 failed: why"
+    assert job.rounds.hopeless(1, 2, "") == ""
+    assert job.rounds.hopeless(1, None, "") == ""
+    assert job.rounds.hopeless(2, 1, "") == "round 2 has not begun: the server makes round 1"
 
 
 def test_too_many_failures_end_the_job(job):

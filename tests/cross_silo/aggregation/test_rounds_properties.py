@@ -74,6 +74,7 @@ class Interleavings(RuleBasedStateMachine):
         self.now = 1000.0
         self.workers = [Worker(number) for number in range(SILOS)]
         self.live = set(range(SILOS))
+        self.refused = set()  # (key, silo) of updates that were refused for good
         self.granted = {}  # key -> {silo: (update, samples)}
         self.waiting = []  # admitted, not yet added: (key, silo, update, samples)
         self.adding = None  # the one that holds the sum's lock
@@ -143,7 +144,9 @@ class Interleavings(RuleBasedStateMachine):
         """Its update is too far from the model."""
         worker = self.workers[i]
         if self.rounds.may_push(worker.silo, worker.name, self.rounds.iteration, None).ok:
+            key = self.rounds.key
             self.rounds.lost(worker.silo, worker.name, "refused", for_good=True)
+            self.refused.add((key, worker.silo))
 
     @rule(i=silo)
     def report(self, i):
@@ -244,6 +247,7 @@ class Interleavings(RuleBasedStateMachine):
         used = [update for model in self.models for update in model]
         assert len(used) == len(set(used))
         assert len(self.rounds.participants) <= self.participation.most
+        assert not any((self.rounds.key, silo_name) in self.refused for silo_name in self.rounds.participants)
         assert (self.rounds.phase == IDLE) <= (not self.rounds.participants)
 
     def teardown(self):

@@ -43,7 +43,7 @@ def test_a_stop_condition_drops_the_round_that_has_begun():
     assert (job.rounds.state, job.rounds.reason, job.rounds.good_rounds) == (FINISHED, "", 1)
     assert job.rounds.take_outcomes() == []
     assert not job.admit(1).ok
-    assert job.rounds.verdict(2, 1) == "round 2 attempt 1 failed: the job is finished"
+    assert job.rounds.hopeless(2, 1, "") == "round 2 attempt 1 failed: the job is finished"
 
 
 def test_a_round_whose_updates_are_all_in_still_becomes_good():
