@@ -10,6 +10,7 @@ from typing import List, Optional
 from cross_silo.config.federated import split_address
 from cross_silo.errors import UserError, run_main
 from cross_silo.sedna.deliverer import delivery, load_plan
+from cross_silo.sedna.environment import PARSERS
 from cross_silo.sedna.job import Options, plan_job
 from cross_silo.sedna.launch import delete, run
 from cross_silo.sedna.manifests import named_job
@@ -48,7 +49,7 @@ def parse(argv: Optional[List[str]] = None) -> argparse.Namespace:
     what.add_argument("--dry_run", action="store_true", help="check, print the plan as a shell script, start nothing")
     what.add_argument("--status", choices=("table", "yaml"), nargs="?", const="table", help="show how the job stands")
     what.add_argument("--delete", action="store_true", help="end the job's processes; files stay")
-    parser.add_argument("--json", action="store_true", help="print the plan as JSON")
+    parser.add_argument("--json", action="store_true", help="with --dry_run: print the plan as JSON")
     return parser.parse_args(argv)
 
 
@@ -57,10 +58,18 @@ def options(arguments: argparse.Namespace) -> Options:
     host, port = split_address(arguments.http_server_address, "--http_server_address")
     for flag in ("redis_address", "scheduler_manage_address"):
         split_address(getattr(arguments, flag), f"--{flag}")
+    set_env = parse_assignments("--set_env", arguments.set_env)
+    path_map = parse_assignments("--path_map", arguments.path_map)
+    for name in set_env:
+        if name.lower() not in PARSERS:
+            raise UserError(f"--set_env {name}: nothing here reads it; expected one of {', '.join(PARSERS)}")
+    for pair in path_map.items():
+        if not all(path.startswith("/") for path in pair):
+            raise UserError(f"--path_map is {'='.join(pair)!r}, expected /PATH=/PATH, both from the root")
     trial = Trial(
-        set_env=parse_assignments("--set_env", arguments.set_env),
+        set_env=set_env,
         transmitter=arguments.transmitter,
-        path_map=parse_assignments("--path_map", arguments.path_map),
+        path_map=path_map,
         host=host,
         port=port,
     )
@@ -80,7 +89,9 @@ def find_run_dir(arguments: argparse.Namespace) -> Path:
     """Return the run directory of the job that is meant. Raises UserError."""
     if arguments.run_dir is not None:
         return arguments.run_dir.resolve()
-    return (Path("runs") / named_job(arguments.manifests, arguments.job)).resolve()
+    return (
+        Path("runs") / named_job(arguments.manifests, arguments.job, parse_assignments("--set", arguments.set))
+    ).resolve()
 
 
 def show_status(run_dir: Path, form: str) -> int:
@@ -97,6 +108,8 @@ def main(argv: Optional[List[str]] = None) -> int:
     started_before = arguments.delete or arguments.status
     if not arguments.manifests and not (started_before and (arguments.job or arguments.run_dir)):
         raise UserError("--manifests is missing; expected the job's manifests (to end or show it: --job or --run_dir)")
+    if arguments.json and not arguments.dry_run:
+        raise UserError("--json prints a plan and starts nothing; expected --dry_run with it")
     if arguments.delete:
         delete(find_run_dir(arguments))
         return 0

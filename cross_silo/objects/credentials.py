@@ -52,6 +52,11 @@ class Credentials:
         endpoint = annotations.get(ENDPOINT_ANNOTATION, "")
         if not endpoint:
             raise UserError(f"{name}: metadata.annotations[{ENDPOINT_ANNOTATION}]: empty endpoint in secret")
+        if "/" in endpoint or endpoint != endpoint.strip():
+            raise UserError(
+                f"{name}: metadata.annotations[{ENDPOINT_ANNOTATION}]: Invalid value: {endpoint!r}: expected "
+                f"host[:port]; {HTTPS_ANNOTATION} says whether it is https"
+            )
         scheme = "http" if annotations.get(HTTPS_ANNOTATION) == "0" else "https"
         keys = [_entry(secret, entry, name) for entry in (ACCESS_KEY, SECRET_KEY)]
         return cls(f"{scheme}://{endpoint}", *keys)
@@ -62,13 +67,15 @@ class Credentials:
 
 
 def _entry(secret: Mapping[str, Any], entry: str, name: str) -> str:
-    plain = (secret.get("stringData") or {}).get(entry)
-    if plain:
-        return str(plain)
+    block, found = "stringData", (secret.get("stringData") or {}).get(entry)
     encoded = (secret.get("data") or {}).get(entry)
-    if not encoded:
+    if not found and encoded:
+        try:
+            block, found = "data", base64.b64decode(str(encoded), validate=True).decode("utf-8")
+        except (binascii.Error, UnicodeDecodeError):
+            raise UserError(f"{name}: data.{entry}: Invalid value: expected base64 of text") from None
+    if not found:
         raise UserError(f"{name}: stringData.{entry}: Required value: the object store's key")
-    try:
-        return base64.b64decode(str(encoded), validate=True).decode("utf-8")
-    except (binascii.Error, UnicodeDecodeError):
-        raise UserError(f"{name}: data.{entry}: Invalid value: expected base64 of text") from None
+    if str(found).split() != [str(found)]:
+        raise UserError(f"{name}: {block}.{entry}: Invalid value: a space or a line's end in it; base64 of echo -n?")
+    return str(found)

@@ -6,6 +6,7 @@ import http.client
 import re
 import ssl
 import urllib.error
+import urllib.parse
 import urllib.request
 from typing import Dict, Optional
 
@@ -15,6 +16,8 @@ from cross_silo.objects.stored import BrokenError, ChangedError, Opened
 
 SECONDS = 30.0
 """Of silence."""
+SAFE = "%/:=&?~#+!$,;'@()*[]"
+"""What stays as it is in a URL; all else, such as a letter with an accent, is written with %."""
 BROKEN = (http.client.HTTPException, OSError)
 
 
@@ -47,7 +50,8 @@ def open_http(place: Location, start: int, tag: str) -> Opened:
 
 
 def _ask(place: Location, headers: Dict[str, str]) -> http.client.HTTPResponse:
-    request = urllib.request.Request(place.url, headers={"Accept-Encoding": "identity", **headers})
+    url = urllib.parse.quote(place.url, safe=SAFE)
+    request = urllib.request.Request(url, headers={"Accept-Encoding": "identity", **headers})
     try:
         return urllib.request.urlopen(request, timeout=SECONDS)  # type: ignore[no-any-return]
     except urllib.error.HTTPError as error:
@@ -57,6 +61,8 @@ def _ask(place: Location, headers: Dict[str, str]) -> http.client.HTTPResponse:
         if error.code >= 500 or error.code in (408, 429):
             raise BrokenError(f"the server answers {error.code} {error.reason}") from None
         raise UserError(f"{place}: the server answers {error.code} {error.reason}") from None
+    except UnicodeError as error:  # a host's name that is none: another try would not help
+        raise UserError(f"{place}: {_text(error)}") from None
     except urllib.error.URLError as error:
         if isinstance(error.reason, ssl.SSLCertVerificationError):
             raise UserError(f"{place}: its certificate is not trusted: {error.reason.verify_message}") from None

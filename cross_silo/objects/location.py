@@ -27,7 +27,11 @@ class Location:
 
 def locate(url: str) -> Location:
     """Read a URL or a local path. Raises UserError for what is neither."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 - raises where it is none
+    except ValueError as error:
+        raise UserError(f"url {url.partition('?')[0]!r}: {error}") from None
     if "@" in parts.netloc:
         raise UserError(f"url {shown(url)} holds a user's name or password; expected none")
     if parts.scheme == "s3":

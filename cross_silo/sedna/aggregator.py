@@ -53,7 +53,7 @@ def main(argv: Optional[List[str]] = None, environ: Optional[Mapping[str, str]] 
     require_runnable(plan.algorithm)
     if not plan.model_url:
         raise UserError("MODEL_URL is not set: the job's Model is missing or has no url; expected where the model goes")
-    target = check_target(plan)
+    target = check_target(plan, credentials=credentials_of(settings))
     role = Foreground(access.environment)
     watch = Watch(settings, lambda status: look(status, run_dir, host_path(target, settings)))
     good = False

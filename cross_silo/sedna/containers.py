@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from cross_silo.sedna.environment import PARSERS
 
-ID_FLAG = re.compile(r"(?:-i|--id)(?:=?)(.*)", re.DOTALL)
+ID_FLAG = re.compile(r"(?:-i|--id)(?:=(.*))?|-i(\d.*)", re.DOTALL)
 
 
 class Variables:
@@ -55,11 +55,11 @@ def client_id(container: Any) -> Tuple[Optional[str], str]:
     for field in ("args", "command"):
         words: List[str] = getattr(container, field)
         for index, word in enumerate(words):
-            match = ID_FLAG.fullmatch(word) if word.startswith(("-i", "--id")) else None
+            match = ID_FLAG.fullmatch(word)
             if match is None:
                 continue
-            if match[1]:
-                return match[1], f"{field}[{index}]"
+            if word not in ("-i", "--id"):
+                return match[1] or match[2] or "", f"{field}[{index}]"
             following = words[index + 1] if index + 1 < len(words) else ""
             return following, f"{field}[{min(index + 1, len(words) - 1)}]"
     return None, ""

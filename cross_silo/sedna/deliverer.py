@@ -10,15 +10,15 @@ from typing import Any, Callable, Dict, List, Optional
 
 import redis
 
-from cross_silo.config.federated import DistributedCache
-from cross_silo.coordination import JobStore, connect
 from cross_silo.coordination.store import ENDED
 from cross_silo.errors import UserError, run_main
 from cross_silo.launch import logs
 from cross_silo.launch.ready import write_ready
 from cross_silo.launch.record import read_json, write_json
+from cross_silo.launch.role import running_roles
 from cross_silo.objects import shown
 from cross_silo.report.summary import FILE as SUMMARY
+from cross_silo.sedna.job_progress import job_store
 from cross_silo.sedna.plan import JobPlan
 from cross_silo.sedna.transfers import deliver
 
@@ -28,6 +28,8 @@ ROLE = "deliverer"
 PLAN, RESULT = "sedna/plan.json", "sedna/result.json"
 """Files of the run directory."""
 POLL_SECONDS = 2.0
+ALONE_SECONDS = 60.0
+"""Time in which somebody may start the job's roles again."""
 FINISHED = "finished"
 
 
@@ -51,28 +53,46 @@ def job_state(plan: JobPlan, since: float) -> str:
     Args:
         since: Unix time; an older summary is of an earlier run.
     """
-    address = plan.aggregator.federated["distributed_cache"]["address"]
+    store = job_store(plan)
     try:
-        job = JobStore(connect(DistributedCache(address=address), start_embedded=False), plan.fl_name).job()
-        if job is not None:
-            return job.get("state", "")
-    except (UserError, redis.RedisError):
-        pass
+        job = store.job() if store is not None else None
+    except redis.RedisError:
+        job = None
+    if job is not None:
+        return job.get("state", "")
     summary = Path(plan.run_dir) / SUMMARY
     if summary.is_file() and summary.stat().st_mtime >= since:
         return str((read_json(summary) or {}).get("state", ""))
     return ""
 
 
+def has_processes(plan: JobPlan) -> bool:
+    """Tell whether any role of the job runs on this machine, this one aside."""
+    run_dir = Path(plan.run_dir)
+    return any(role.role_dir.parent == run_dir and role.name != ROLE for role in running_roles())
+
+
 def wait_and_deliver(
-    plan: JobPlan, format: str, since: float, pause: Callable[[float], None] = time.sleep
+    plan: JobPlan,
+    format: str,
+    since: float,
+    pause: Callable[[float], None] = time.sleep,
+    alive: Callable[[JobPlan], bool] = has_processes,
 ) -> Optional[str]:
     """Wait until the job has ended and write its model; return the model's url, None where it wants none.
+
+    Args:
+        pause: waits so many seconds.
+        alive: tells whether the job has processes; without any for a minute nothing will end it.
 
     Raises:
         UserError: the job did not finish, or the model cannot be written.
     """
+    alone = 0.0
     while (state := job_state(plan, since)) not in ENDED:
+        alone = 0.0 if alive(plan) else alone + POLL_SECONDS
+        if alone > ALONE_SECONDS:
+            raise UserError(f"job {plan.fl_name!r} has no processes left and did not end: its model is not delivered")
         pause(POLL_SECONDS)
     if state != FINISHED:
         raise UserError(f"job {plan.fl_name!r} is {state}: its model is not delivered")

@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import re
 import sys
+from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Dict, Hashable, Iterator, List, Tuple
 
 import yaml
@@ -21,6 +21,7 @@ HEREDOC = re.compile(r"^(?=.*\bkubectl\b).*<<-?\s*(['\"]?)(\w+)\1")
 MOST_BYTES = 4 << 20
 MOST_VALUES = 100_000
 """Values of a document, each counted where it stands: aliases of aliases grow without bounds."""
+MOST_DEPTH = 64
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ def read_documents(path: str) -> List[Document]:
 
 def _read(path: str) -> str:
     try:
-        content = sys.stdin.buffer.read(MOST_BYTES + 1) if path == "-" else Path(path).read_bytes()
+        with nullcontext(sys.stdin.buffer) if path == "-" else open(path, "rb") as file:
+            content = file.read(MOST_BYTES + 1)
         if len(content) > MOST_BYTES:
             raise UserError(f"{path}: is larger than {MOST_BYTES >> 20} MiB; expected manifests")
         return content.decode("utf-8-sig")
@@ -98,9 +100,10 @@ class _Loader(yaml.SafeLoader):
 
 
 def _parse(path: str, first_line: int, block: str) -> List[Document]:
-    content = _as_json(block)
-    if content is not None:
-        return [Document(item, f"{path}:{first_line}") for item in _items(content, f"{path}:{first_line}")]
+    as_json = _as_json(block)
+    if as_json:
+        places = [(content, f"{path}:{first_line + line}") for line, content in as_json]
+        return [Document(item, where) for content, where in places for item in _items(content, where)]
     documents = []
     loader = _Loader(block)
     try:
@@ -122,18 +125,27 @@ def _parse(path: str, first_line: int, block: str) -> List[Document]:
     return documents
 
 
-def _as_json(block: str) -> Any:
-    """Return what a block of JSON says, whose tabs YAML would refuse; None of one that is none, or repeats a key."""
+def _as_json(block: str) -> List[Tuple[int, Any]]:
+    """Return (line, content) of the documents in a block of JSON, whose tabs YAML would refuse, one after the other.
+
+    None of a block that is no JSON, or repeats a key.
+    """
 
     def pairs(items: List[Tuple[str, Any]]) -> Dict[str, Any]:
         if len(dict(items)) < len(items):
             raise ValueError
         return dict(items)
 
+    decoder, found, at = json.JSONDecoder(object_pairs_hook=pairs), [], 0
     try:
-        return json.loads(block, object_pairs_hook=pairs) if block.lstrip().startswith("{") else None
+        while (start := at + len(block[at:]) - len(block[at:].lstrip())) < len(block):
+            if block[start] != "{":
+                return []
+            content, at = decoder.raw_decode(block, start)
+            found.append((block.count("\n", 0, start), content))
     except (ValueError, RecursionError):
-        return None
+        return []
+    return found
 
 
 def _items(content: Any, where: str) -> List[Dict[str, Any]]:
@@ -150,16 +162,17 @@ def _items(content: Any, where: str) -> List[Dict[str, Any]]:
 
 
 def _check_size(content: Any, where: str) -> None:
-    waiting, count = [content], 0
+    waiting, count = [(content, 0)], 0
     while waiting:
-        value = waiting.pop()
+        value, depth = waiting.pop()
         count += 1
-        if count > MOST_VALUES:
-            raise UserError(f"{where}: has more than {MOST_VALUES} values; expected a manifest")
-        if isinstance(value, dict):
-            waiting += value.values()
-        elif isinstance(value, list):
-            waiting += value
+        if count > MOST_VALUES or depth > MOST_DEPTH:
+            raise UserError(
+                f"{where}: has more than {MOST_VALUES} values, or more than {MOST_DEPTH} one in another; "
+                "expected a manifest"
+            )
+        if isinstance(value, (dict, list)):
+            waiting += ((item, depth + 1) for item in (value.values() if isinstance(value, dict) else value))
 
 
 def without_nulls(value: Any) -> Any:
@@ -167,8 +180,3 @@ def without_nulls(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: without_nulls(item) for key, item in value.items() if item is not None}
     return [without_nulls(item) for item in value] if isinstance(value, list) else value
-
-
-def shown(value: Any) -> str:
-    """Return ``value`` as Kubernetes shows it in messages."""
-    return json.dumps(value, ensure_ascii=False)

@@ -116,11 +116,6 @@ def read_settings(environ: Mapping[str, str]) -> Tuple[Settings, List[Problem]]:
     return Settings(**values), problems
 
 
-def unread(environ: Mapping[str, str]) -> List[str]:
-    """Return the names of the variables that mean nothing here, such as a script's own."""
-    return [name for name in environ if name.lower() not in PARSERS]
-
-
 def _whole(least: int, most: int = 2**31 - 1) -> Callable[[str], int]:
     def parse(text: str) -> int:
         if re.fullmatch(r"[+-]?[0-9]+", text) is None or not least <= int(text) <= most:

@@ -35,6 +35,8 @@ def dataset_keys(extension: DatasetExtensionSpec, name: str, url: str) -> Tuple[
         faults.append(("spec.classes", f"names {len(classes)} classes, but spec.num_classes is {number}"))
     if len(set(classes)) < len(classes):
         faults.append(("spec.classes", "names a class twice"))
+    if any(not name.strip() or len(name.splitlines()) > 1 for name in classes):
+        faults.append(("spec.classes", "has a name that is empty or of several lines"))
     if number or classes:
         keys["num_classes"] = number or len(classes)
     if extension.image_size is not None:

@@ -168,9 +168,7 @@ class _Planner:
             model_name=self._spec.aggregation_worker.model.name,
             aggregator=aggregator,
             trainers=tuple(sorted(trainers, key=lambda trainer: trainer.index)),
-            notes=tuple(
-                dict.fromkeys([*self._manifests.notes, *self._found.notes, *self._roles.notes, *self._notes()])
-            ),
+            notes=tuple(dict.fromkeys(self._notes())),
         )
 
     def _settings(self, role: Role) -> Settings:

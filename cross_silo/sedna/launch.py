@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -12,15 +13,15 @@ from typing import Callable, Dict, List, Mapping, Optional, Sequence
 from cross_silo.errors import UserError
 from cross_silo.launch.ending import end_roles
 from cross_silo.launch.finish import Target, finish
-from cross_silo.launch.record import write_json
 from cross_silo.launch.role import Job, Role, running_roles
 from cross_silo.launch.start import start_roles
 from cross_silo.objects import Credentials
+from cross_silo.security.secret_file import write_secret
 from cross_silo.sedna.algorithms import require_runnable
 from cross_silo.sedna.deliverer import PLAN, RESULT, ROLE
 from cross_silo.sedna.job import Planned
 from cross_silo.sedna.plan import JobPlan
-from cross_silo.sedna.transfers import bring_pre_trained, check_target, prepare_dataset
+from cross_silo.sedna.transfers import bring_pre_trained, check_inputs, check_target, prepare_dataset
 from cross_silo.sedna.writing import write_files
 
 
@@ -37,9 +38,10 @@ def run(planned: Planned, foreground: bool = False, say: Callable[[str], None] =
     """
     plan, access = planned.plan, planned.access
     require_runnable(plan.aggregator.algorithm)
-    if plan.aggregator.model_url:
-        check_target(plan.aggregator, planned.model_format)
     _refuse_running(plan)
+    check_inputs(plan)
+    if plan.aggregator.model_url:
+        check_target(plan.aggregator, planned.model_format, access.model)
     _write(plan)
     bring_pre_trained(plan.aggregator, access.pretrained)
     _prepare(planned, say)
@@ -75,7 +77,7 @@ def _write(plan: JobPlan) -> None:
         write_files(part)
     run_dir = Path(plan.run_dir)
     (run_dir / RESULT).unlink(missing_ok=True)
-    write_json(run_dir / PLAN, plan.document())
+    write_secret(run_dir / PLAN, json.dumps(plan.document()).encode())  # a url may hold a signature
 
 
 def _prepare(planned: Planned, say: Callable[[str], None]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, TypeVar
 
 from pydantic import ValidationError
 
@@ -11,13 +11,15 @@ from cross_silo.errors import UserError
 from cross_silo.sedna.documents import Document, read_documents
 from cross_silo.sedna.environment import job_name_here
 from cross_silo.sedna.extensions import EXTENSIONS, take_out
-from cross_silo.sedna.names import job_name_fault, name_fault
+from cross_silo.sedna.names import job_name_fault, name_fault, namespace_fault
 from cross_silo.sedna.placeholders import fill
 from cross_silo.sedna.podspec import CONTAINER, POD_SPEC
-from cross_silo.sedna.problems import Problem, already_exists, from_validation
+from cross_silo.sedna.problems import Problem, already_exists, from_validation, type_reason
 from cross_silo.sedna.resources import KINDS, FederatedLearningJob
 
 JOB = "FederatedLearningJob"
+DEFAULT_NAMESPACE = "default"
+T = TypeVar("T")
 
 
 @dataclass
@@ -47,14 +49,7 @@ class Manifests:
 
     def job(self, wanted: str = "") -> FederatedLearningJob:
         """Return the job named ``wanted``, or the only one. Raises UserError."""
-        jobs = {key[2]: found for key, found in self.resources.items() if key[0] == JOB}
-        if not jobs:
-            raise UserError(f"--manifests: found no {JOB}; expected one")
-        if wanted and wanted not in jobs:
-            raise UserError(f"--job is {wanted!r}, but --manifests has {', '.join(sorted(jobs))}")
-        if not wanted and len(jobs) > 1:
-            raise UserError(f"--manifests has several jobs: {', '.join(sorted(jobs))}; expected --job with one of them")
-        return jobs[wanted] if wanted else next(iter(jobs.values()))
+        return _choose({key[1:]: found for key, found in self.resources.items() if key[0] == JOB}, wanted)
 
 
 def read_manifests(
@@ -76,35 +71,59 @@ def read_manifests(
     return manifests, problems
 
 
-def named_job(paths: Sequence[str], wanted: str = "") -> str:
-    """Return the name that the job in the manifests has here, unchecked: to find what was started of it.
+def named_job(paths: Sequence[str], wanted: str = "", values: Mapping[str, str] = {}) -> str:  # noqa: B006
+    """Return the name that the job in the manifests has here, to find what was started of it; nothing else is checked.
+
+    Args:
+        values: of ``$NAME`` in the manifests.
 
     Raises:
-        UserError: there is none, or several and none is named.
+        UserError: there is none, or several and none is named, or it has a name that no job has.
     """
     if wanted and not paths:
         return wanted
-    found = [document.content for path in paths for document in read_documents(path)]
-    jobs = {_text(content, "metadata", "name"): content for content in found if content.get("kind") == JOB}
-    if wanted not in ("", *jobs) or (not wanted and len(jobs) != 1):
-        raise UserError(
-            f"--manifests has the jobs {', '.join(sorted(jobs)) or 'none'}; expected --job with one of them"
-        )
-    name = wanted or next(iter(jobs))
-    return job_name_here(name, _text(jobs[name], "metadata", "namespace"))
+    found = [fill(document.content, values)[0] for path in paths for document in read_documents(path)]
+    keys = [_key(content) for content in found if content.get("kind") == JOB]
+    _, namespace, name = _choose({key[1:]: key for key in keys}, wanted)
+    problems = _name_problems(JOB, namespace, name, f"{JOB}/{name}")
+    if problems:
+        raise UserError(str(problems[0]))
+    return job_name_here(name, namespace)
+
+
+def _choose(jobs: Mapping[Tuple[str, str], T], wanted: str) -> T:
+    """Return which of ``jobs``, by namespace and name, is ``wanted``: a name, or namespace.name. Raises UserError."""
+    names = ", ".join(sorted(job_name_here(name, namespace) for namespace, name in jobs))
+    if not jobs:
+        raise UserError(f"--manifests: found no {JOB}; expected one")
+    exactly = [key for key in jobs if wanted == job_name_here(key[1], key[0])]
+    chosen = exactly or [key for key in jobs if wanted in ("", key[1])]
+    if not chosen:
+        raise UserError(f"--job is {wanted!r}, but --manifests has {names}")
+    if len(chosen) > 1:
+        raise UserError(f"--manifests has several jobs: {names}; expected --job with one of them")
+    return jobs[chosen[0]]
+
+
+def _key(content: Mapping[str, Any]) -> Tuple[str, str, str]:
+    """Return kind, namespace and name of a manifest."""
+    namespace = _text(content, "metadata", "namespace") or DEFAULT_NAMESPACE
+    return _text(content, "kind"), namespace, _text(content, "metadata", "name")
 
 
 def _add(manifests: Manifests, document: Document, values: Mapping[str, str], with_extensions: bool) -> List[Problem]:
     content, missing = fill(document.content, values)
-    kind, version = content.get("kind"), content.get("apiVersion")
-    name = _text(content, "metadata", "name")
+    nameless = [_kind_problem(document.where, field, content) for field in ("apiVersion", "kind")]
+    if any(nameless):
+        return [problem for problem in nameless if problem]
+    kind, namespace, name = key = _key(content)
+    version = content["apiVersion"]
     subject = f"{kind}/{name}" if name else f"{kind} at {document.where}"
-    if kind not in KINDS or KINDS[kind][0] != version:
+    if KINDS.get(kind, ("",))[0] != version:
         return [Problem(document.where, "", f'no matches for kind "{kind}" in version "{version}"')]
-    key = (kind, _text(content, "metadata", "namespace") or "default", name)
     problems = [Problem(subject, path, f"${name} is not filled; expected --set {name}=value") for path, name in missing]
     if not missing:
-        problems += _name_problems(kind, name, subject)
+        problems += _name_problems(kind, namespace, name, subject)
     extension: Dict[str, Any] = {}
     if with_extensions:
         content, extension = take_out(content)
@@ -126,11 +145,21 @@ def _add(manifests: Manifests, document: Document, values: Mapping[str, str], wi
     return problems
 
 
-def _name_problems(kind: str, name: str, subject: str) -> List[Problem]:
+def _kind_problem(where: str, field: str, content: Mapping[str, Any]) -> Optional[Problem]:
+    if field not in content:
+        return Problem(where, field, "Required value")
+    if not isinstance(content[field], str):
+        return Problem(where, field, type_reason(field, content[field], "string"))
+    return None
+
+
+def _name_problems(kind: str, namespace: str, name: str, subject: str) -> List[Problem]:
+    fault = namespace_fault(namespace)
+    problems = [Problem(subject, "metadata.namespace", fault)] if fault else []
     if not name:
-        return [Problem(subject, "metadata.name", "Required value: name or generateName is required")]
+        return [*problems, Problem(subject, "metadata.name", "Required value: name or generateName is required")]
     fault = job_name_fault(name) if kind == JOB else name_fault(name)
-    return [Problem(subject, "metadata.name", fault)] if fault else []
+    return [*problems, Problem(subject, "metadata.name", fault)] if fault else problems
 
 
 def _ignored(job: FederatedLearningJob) -> List[str]:

@@ -41,22 +41,36 @@ def name_fault(name: str) -> Optional[str]:
     return None
 
 
+def namespace_fault(namespace: str) -> Optional[str]:
+    """Return why ``namespace`` is none; None: it is."""
+    if re.fullmatch(DNS_1123, namespace) is None or len(namespace) > 63:
+        return invalid(
+            namespace,
+            "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and "
+            "end with an alphanumeric character (e.g. 'my-name', or '123-abc')",
+        )
+    return None
+
+
 def url_fault(url: str) -> Optional[str]:
     """Return why ``url`` is no host path, s3://, http:// or https://; None: it is."""
     if not url:
         return 'Invalid value: "": empty url'
     if re.search(r"%(?![0-9A-Fa-f]{2})", url) or re.search(r"[\x00-\x20\x7f]", url):
         return f"invalid url({url}): a space, a control character, or a % that is not followed by two hex digits"
+    if "$" in url:
+        return f"invalid url({url}): a $, which a shell would have filled, is left"
     scheme, separator, _ = url.partition("://")
     if separator and scheme not in SCHEMES:
         return f"invalid url({url}), not support prefix({scheme}), support prefix: [{' '.join(('', *SCHEMES))}]"
     if separator:
         try:
             host = urlsplit(url).netloc
+            urlsplit(url).port  # noqa: B018 - raises where it is none
         except ValueError as error:
             return f"invalid url({url}): {error}"
         return None if host else f"invalid url({url}): no {'bucket' if scheme == 's3' else 'host'}"
-    if ":" in url.partition("/")[0] or not url.startswith("/"):
+    if not url.startswith("/"):
         return f"invalid url({url}): a path of a node begins with /"
     return None
 

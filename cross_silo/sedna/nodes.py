@@ -23,7 +23,7 @@ def read_nodes(path: str) -> FrozenSet[str]:
         content = yaml.safe_load(text)
     except OSError as error:
         raise UserError(f"--nodes {path}: {error.strerror}") from None
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
+    except (UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f"--nodes {path}: cannot be read ({' '.join(str(error).split())})") from None
     names = _names(content)
     if not names:

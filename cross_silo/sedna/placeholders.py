@@ -25,6 +25,11 @@ def parse_assignments(flag: str, texts: "List[str]") -> "dict[str, str]":
     return values
 
 
+def is_open(text: str) -> bool:
+    """Tell whether ``text`` has a placeholder, which :func:`fill` has told of."""
+    return PLACEHOLDER.search(text) is not None
+
+
 def fill(value: Any, values: Mapping[str, str], path: str = "") -> Tuple[Any, List[Tuple[str, str]]]:
     """Return ``value`` with its placeholders filled, and (path, name) of those for which there is no value."""
     if isinstance(value, dict):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -288,7 +289,7 @@ def dataset_plan(
 ) -> DatasetPlan:
     """Return what becomes of the Dataset at ``url`` on the host of shard ``index``."""
     local = local_path(url, place.run_dir / "fetched" / f"dataset_{index}")
-    if local.endswith(".zip") and "://" in url:
+    if is_archive(url):
         local = local[: -len(".zip")]  # it is unpacked there
     directory = place.run_dir / "dataset" / f"mindrecord_{index}"
     classes_file = f"{directory}.classes.txt" if classes else ""
@@ -320,7 +321,18 @@ def local_path(url: str, fetched: Path) -> str:
     scheme, separator, rest = url.partition("://")
     if not url or not separator:
         return url
-    return rest if scheme == "file" else str(fetched / (os.path.basename(rest.rstrip("/")) or "object"))
+    name = os.path.basename(without_query(url).rstrip("/"))
+    return rest if scheme == "file" else str(fetched / ("object" if name in ("", ".", "..") else name))
+
+
+def without_query(url: str) -> str:
+    """Return ``url`` without what follows the name of its file: a query, which may hold a signature, or a fragment."""
+    return re.split("[?#]", url, maxsplit=1)[0] if url.startswith(("http://", "https://")) else url
+
+
+def is_archive(url: str) -> bool:
+    """Tell whether a Dataset at ``url`` is one .zip of another host."""
+    return "://" in url and without_query(url).lower().endswith(".zip")
 
 
 def _script(name: str, *arguments: str) -> Tuple[str, ...]:

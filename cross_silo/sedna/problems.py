@@ -35,7 +35,8 @@ class Problem:
     reason: str
 
     def __str__(self) -> str:
-        return ": ".join(part for part in (self.subject, self.path, self.reason) if part)
+        text = ": ".join(part for part in (self.subject, self.path, self.reason) if part)
+        return " ".join(text.splitlines())
 
 
 class ManifestError(UserError):
@@ -94,14 +95,15 @@ def _one(entry: Mapping[str, Any], subject: str, with_extensions: bool) -> Probl
         return Problem(subject, path, f'Invalid value: "object": {why}')
     if kind == QUANTITY_ERROR:
         if not isinstance(found, (str, int)) or isinstance(found, bool):
-            return Problem(subject, path, _type_reason(path, found, "integer or string"))
+            return Problem(subject, path, type_reason(path, found, "integer or string"))
         return Problem(subject, path, invalid(found, f"{path} in body should match '{QUANTITY}'"))
     if kind in TYPES:
-        return Problem(subject, path, _type_reason(path, found, TYPES[kind]))
+        return Problem(subject, path, type_reason(path, found, TYPES[kind]))
     return Problem(subject, path, entry["msg"])
 
 
-def _type_reason(path: str, found: Any, expected: str) -> str:
+def type_reason(path: str, found: Any, expected: str) -> str:
+    """Return Kubernetes' reason for a value of another type than ``expected``."""
     name = type_name(found)
     return f'Invalid value: "{name}": {path} in body must be of type {expected}: "{name}"'
 

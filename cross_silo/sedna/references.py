@@ -9,6 +9,7 @@ from cross_silo.errors import UserError
 from cross_silo.objects import Credentials
 from cross_silo.sedna.manifests import JOB, Manifests
 from cross_silo.sedna.names import FORMATS, mounts_root, name_fault, url_fault
+from cross_silo.sedna.placeholders import is_open
 from cross_silo.sedna.problems import Problem, not_found
 from cross_silo.sedna.resources import Dataset, FederatedLearningJob, Model, Secret
 
@@ -101,7 +102,7 @@ class Resolver:
 
     def _file(self, subject: str, url: str, credential_name: str) -> None:
         fault = url_fault(url)
-        if fault and "$" not in url:  # a placeholder is a problem of its own
+        if fault and not is_open(url):  # which is a problem of its own
             self._problem("spec.url", fault, subject)
         elif mounts_root(url):
             note = f"{subject}: spec.url: Sedna mounts the parent of {url}, the host's root; a directory below is safer"
@@ -131,7 +132,7 @@ class Resolver:
         fault = url_fault(s3.agg_data_path)
         if not fault and not s3.agg_data_path.startswith("s3://"):
             fault = f"invalid url({s3.agg_data_path}): expected s3://bucket/prefix"
-        if fault:
+        if fault and not is_open(s3.agg_data_path):
             self._problem(f"{path}.aggDataPath", fault)
         if s3.credential_name:
             self._credentials(s3.credential_name, self._found.subject, f"{path}.credentialName")
@@ -139,7 +140,7 @@ class Resolver:
             self._problem(f"{path}.credentialName", "Required value: features go by way of s3")
 
     def _node(self, name: str, path: str, subject: str = "") -> None:
-        if not name or "$" in name:  # a placeholder is a problem of its own
+        if not name or is_open(name):  # which is a problem of its own
             return
         fault = name_fault(name)
         if fault:
@@ -154,7 +155,7 @@ class Resolver:
         if not name:
             note = f"{path}: is not set; the worker's node is that of Dataset {dataset.metadata.name}"
             self._found.notes.append(note)
-        elif name != dataset.spec.node_name and "$" not in name + dataset.spec.node_name:
+        elif name != dataset.spec.node_name and not is_open(f"{name} {dataset.spec.node_name}"):
             reason = (
                 f"{name} is not the node of Dataset {dataset.metadata.name}, whose data is on {dataset.spec.node_name}"
             )

@@ -43,7 +43,7 @@ Quantity = Annotated[Any, AfterValidator(_quantity)]
 
 class _ObjectMeta(Resource):
     name: str
-    namespace: str = "default"
+    namespace: Annotated[str, AfterValidator(lambda value: value or "default")] = "default"
     labels: Dict[str, str] = {}
     annotations: Dict[str, str] = {}
 

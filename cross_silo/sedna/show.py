@@ -6,6 +6,7 @@ import json
 import shlex
 from typing import List, Optional, Union
 
+from cross_silo.objects import shown
 from cross_silo.sedna.algorithms import RUNNABLE
 from cross_silo.sedna.plan import AggregatorPlan, DatasetPlan, JobPlan, TrainerPlan
 from cross_silo.sedna.writing import to_yaml
@@ -19,45 +20,50 @@ def as_json(plan: JobPlan) -> str:
 def as_shell(plan: JobPlan) -> str:
     """Return the files and commands of the plan, in their order, role by role."""
     lines = ["#!/bin/sh", f"# job {plan.name}, namespace {plan.namespace}"]
-    lines += [f"# note: {' '.join(note.split())}" for note in plan.notes]
+    lines += [_comment(f"note: {note}") for note in plan.notes]
     if plan.aggregator.algorithm not in RUNNABLE:
         lines.append(f"# {plan.aggregator.algorithm} is not there yet: the commands below cannot be started")
     lines.append("set -e")
     aggregator = plan.aggregator
     lines += _heading("aggregator", aggregator.node)
     if aggregator.pre_trained != aggregator.pre_trained_url:
-        lines.append(f"# {aggregator.pre_trained_url} is fetched to {aggregator.pre_trained}")
+        lines.append(_comment(f"{shown(aggregator.pre_trained_url)} is fetched to {aggregator.pre_trained}"))
     lines += _files(aggregator, aggregator.evaluation) + _dataset(aggregator.evaluation) + _commands(aggregator)
     for trainer in plan.trainers:
         lines += _heading(f"training worker {trainer.client_id} ({trainer.silo})", trainer.node)
         lines += _files(trainer, trainer.dataset) + _dataset(trainer.dataset) + _commands(trainer)
     if aggregator.model_url:
-        lines += ["", f"# after the last round the model is written to {aggregator.model_url}"]
+        lines += ["", _comment(f"after the last round the model is written to {shown(aggregator.model_url)}")]
     return "\n".join(lines)
 
 
+def _comment(text: str) -> str:
+    """Return ``text`` as one line that a shell does not run."""
+    return f"# {' '.join(text.split())}"
+
+
 def _heading(role: str, node: str) -> List[str]:
-    return ["", f"# {role}" + (f" on {node}" if node else "")]
+    return ["", _comment(role + (f" on {node}" if node else ""))]
 
 
 def _files(plan: Union[AggregatorPlan, TrainerPlan], dataset: Optional[DatasetPlan]) -> List[str]:
     files = {plan.federated_file: to_yaml(plan.federated), plan.model_file: to_yaml(plan.model)}
     if dataset is not None and dataset.classes:
         files[dataset.classes_file] = "".join(f"{name}\n" for name in dataset.classes)
-    lines = []
+    directories = dict.fromkeys(path.rpartition("/")[0] for path in files)
+    lines = [shlex.join(["mkdir", "-p", *directories])]
     for path, text in files.items():
-        content, end = text.splitlines(), "EOF"
+        content, end = text.removesuffix("\n").split("\n"), "EOF"
         while end in content:
             end += "_"
-        lines += [f"mkdir -p {shlex.quote(path.rpartition('/')[0])}", f"cat > {shlex.quote(path)} <<'{end}'"]
-        lines += [*content, end]
+        lines += [f"cat > {shlex.quote(path)} <<'{end}'", *content, end]
     return lines
 
 
 def _dataset(dataset: Optional[DatasetPlan]) -> List[str]:
     if dataset is None:
         return []
-    fetched = [f"# {dataset.url} is fetched to {dataset.local}"] if dataset.local != dataset.url else []
+    fetched = [_comment(f"{shown(dataset.url)} is fetched to {dataset.local}")] if dataset.local != dataset.url else []
     return [*fetched, shlex.join(dataset.command)]
 
 

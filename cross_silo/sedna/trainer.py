@@ -84,7 +84,8 @@ def await_aggregator(plan: TrainerPlan, role: Foreground, seconds: float) -> Non
     """
     shown = credentials(load_federated(plan.federated_file), plan.silo)
     node = f"{socket.gethostname()}:{os.getpid()}"
-    client = AggregationClient(plan.address, plan.silo, "waiting", node, wait_for_server=ASK_SECONDS, shown=shown)
+    ask = min(ASK_SECONDS, seconds)
+    client = AggregationClient(plan.address, plan.silo, "waiting", node, wait_for_server=ask, shown=shown)
     end, told = time.monotonic() + seconds, ""
     while True:
         role.check()

@@ -7,6 +7,7 @@ import secrets
 import shutil
 import subprocess
 import sys
+import tempfile
 import zipfile
 from pathlib import Path
 from typing import Optional
@@ -14,11 +15,30 @@ from typing import Optional
 from cross_silo.checkpoint import newest_checkpoint
 from cross_silo.errors import UserError
 from cross_silo.launch.arguments import check_file
-from cross_silo.objects import Credentials, fetch, fetch_all, is_remote, put, shown
-from cross_silo.sedna.plan import ROOT, AggregatorPlan, DatasetPlan
+from cross_silo.launch.record import read_json, write_json
+from cross_silo.objects import Credentials, fetch, fetch_all, is_remote, put, remove, shown
+from cross_silo.objects.download import file_digest
+from cross_silo.sedna.dataset_dir import CONVERTIBLE
+from cross_silo.sedna.plan import ROOT, AggregatorPlan, DatasetPlan, JobPlan, is_archive, without_query
 
 ENDINGS = (".ckpt", ".safetensors", ".pth", ".pt")
 """Formats in which a model can be written; .pth and .pt hold tensors under the public names."""
+PROBE_SECONDS = 30.0
+"""Patience with an object store that is tried before a job starts."""
+
+
+def check_inputs(plan: JobPlan) -> None:
+    """Refuse a job whose model or data should be on this host and are not, all at once. Raises UserError."""
+    start, missing = plan.aggregator, []
+    if start.pre_trained and not is_remote(start.pre_trained_url) and not Path(start.pre_trained).is_file():
+        missing.append(f"PRETRAINED_MODEL_URL is {start.pre_trained}: no such file")
+    for dataset in (*(trainer.dataset for trainer in plan.trainers), start.evaluation):
+        if dataset is None or dataset.format not in CONVERTIBLE or is_remote(dataset.url):
+            continue
+        if not Path(dataset.local).is_dir():
+            missing.append(f"Dataset/{dataset.name}: {dataset.local}: no such directory")
+    if missing:
+        raise UserError("; ".join(missing) + " (--path_map says where a node's directory is on this machine)")
 
 
 def bring_pre_trained(plan: AggregatorPlan, credentials: Optional[Credentials] = None) -> None:
@@ -38,11 +58,13 @@ def bring_dataset(plan: DatasetPlan, credentials: Optional[Credentials] = None) 
     if not is_remote(plan.url):
         return
     target = Path(plan.local)
-    if plan.url.lower().endswith(".zip"):
-        archive = target.parent / plan.url.rpartition("/")[2]
+    if is_archive(plan.url):
+        archive, note = target.with_name(f"{target.name}.zip"), target.with_name(f".{target.name}.unpacked.json")
         fetch(plan.url, archive, credentials)
-        if not target.is_dir():
+        unpacked = {"sha256": file_digest(archive, "sha256")}
+        if not target.is_dir() or read_json(note) != unpacked:
             unpack(archive, target)
+            write_json(note, unpacked)
     elif plan.url.startswith("s3://"):
         fetch_all(plan.url, target, credentials)
     else:
@@ -65,7 +87,7 @@ def prepare_dataset(plan: DatasetPlan, credentials: Optional[Credentials] = None
 
 
 def unpack(archive: Path, target: Path) -> None:
-    """Unpack a .zip beside ``target`` and move it there. Raises UserError where it is none or leads elsewhere."""
+    """Unpack a .zip beside ``target`` and put it in its place. Raises UserError where it is none or leads elsewhere."""
     partial = target.with_name(f".{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
@@ -76,6 +98,7 @@ def unpack(archive: Path, target: Path) -> None:
             content.extractall(partial)
     except (OSError, zipfile.BadZipFile) as error:
         raise UserError(f"{archive}: cannot be unpacked ({error})") from None
+    shutil.rmtree(target, ignore_errors=True)
     os.replace(partial, target)
 
 
@@ -88,24 +111,27 @@ def model_target(plan: AggregatorPlan, format: str = "") -> str:
     Raises:
         UserError: the ending is of no format that can be written.
     """
-    ending = Path(plan.model_url.rpartition("/")[2]).suffix.lower()
+    ending = Path(without_query(plan.model_url).rpartition("/")[2]).suffix.lower()
     expected = ", ".join(item[1:] for item in ENDINGS)
     if ending in ENDINGS:
         return plan.model_url
     if ending:
-        raise UserError(f"MODEL_URL is {plan.model_url}: a model is not written as {ending[1:]}; expected {expected}")
+        raise UserError(
+            f"MODEL_URL is {shown(plan.model_url)}: a model is not written as {ending[1:]}; expected {expected}"
+        )
     chosen = f".{format.lower()}" if format else ENDINGS[0]
     if chosen not in ENDINGS:
         raise UserError(f"the Model's format is {format!r}; expected {expected}")
     return f"{plan.model_url.rstrip('/')}/{plan.fl_name}{chosen}"
 
 
-def check_target(plan: AggregatorPlan, format: str = "") -> str:
+def check_target(plan: AggregatorPlan, format: str = "", credentials: Optional[Credentials] = None) -> str:
     """Return :func:`model_target`, refusing early what cannot be written there. Raises UserError."""
     target = model_target(plan, format)
     if is_remote(target):
         if not target.startswith("s3://"):
             raise UserError(f"MODEL_URL is {shown(target)}: cannot be written; expected a path or s3://")
+        _probe_store(target, credentials)
         return target
     directory = Path(target).parent
     probe = directory / f".{secrets.token_hex(4)}"
@@ -119,6 +145,14 @@ def check_target(plan: AggregatorPlan, format: str = "") -> str:
             "(Sedna mounts a Model at s3:// or http:// read-only)"
         ) from None
     return target
+
+
+def _probe_store(target: str, credentials: Optional[Credentials]) -> None:
+    """Put a small object beside ``target`` and remove it again. Raises UserError where that cannot be done."""
+    url = f"{target}.{secrets.token_hex(4)}"
+    with tempfile.NamedTemporaryFile() as empty:
+        put(empty.name, url, credentials, PROBE_SECONDS)
+    remove(url, credentials, PROBE_SECONDS)
 
 
 def deliver(plan: AggregatorPlan, format: str = "", credentials: Optional[Credentials] = None) -> str:

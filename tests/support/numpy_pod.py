@@ -1,11 +1,13 @@
 """``python -m cross_silo.sedna`` with workers whose trainer is numpy's, and a server that makes no model."""
 
 import dataclasses
+import functools
 import sys
 
 from cross_silo.errors import run_main
 from cross_silo.sedna import __main__ as entry
-from cross_silo.sedna import aggregator, plan, trainer
+from cross_silo.sedna import aggregator, plan, pod, trainer
+from cross_silo.sedna.status_report import StatusReporter
 
 
 def worker_command(found):
@@ -26,6 +28,7 @@ def aggregator_plan(*arguments, **options):
 
 
 if __name__ == "__main__":
+    pod.StatusReporter = functools.partial(StatusReporter, pause=0.1)  # an absent controller is soon given up
     trainer.worker_command = worker_command
     aggregator.aggregator_plan = aggregator_plan
     run_main(entry.main)

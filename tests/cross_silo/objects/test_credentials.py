@@ -47,12 +47,18 @@ def test_secret(https, scheme):
             "stringData.SECRET_ACCESS_KEY: Required value",
         ),
         (secret({"s3-endpoint": "h"}, data={"ACCESS_KEY_ID": "not base64"}), "data.ACCESS_KEY_ID: Invalid value"),
+        (
+            secret({"s3-endpoint": "h"}, data={"ACCESS_KEY_ID": base64.b64encode(b"hidden\n").decode()}),
+            "data.ACCESS_KEY_ID: Invalid value: a space or a line's end",
+        ),
+        (secret({"s3-endpoint": "http://h:9000"}), "s3-endpoint.: Invalid value: 'http://h:9000': expected host"),
     ],
 )
 def test_wrong_secret(found, reason):
     with pytest.raises(UserError, match=reason) as caught:
         Credentials.from_secret(found)
     assert "not base64" not in str(caught.value)
+    assert "hidden" not in str(caught.value)
 
 
 def test_endpoint_without_scheme():

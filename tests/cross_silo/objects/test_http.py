@@ -109,6 +109,16 @@ def test_refused_at_once(server, tmp_path, status):
         fetch(server.url, tmp_path / "a")
 
 
+def test_url_of_other_letters(server, tmp_path):
+    assert fetch(f"{server.url}/modèle%20final", tmp_path / "a").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("url", ["http://[h/x", "http://h:port/x", "http://h:99999/x", f"http://{'h' * 64}/x"])
+def test_url_that_is_none_is_refused_at_once(tmp_path, url):
+    with pytest.raises(UserError):
+        fetch(url, tmp_path / "a", patience=600)
+
+
 def test_checksum(server, tmp_path):
     right = hashlib.sha256(CONTENT).hexdigest()
     fetch(server.url, tmp_path / "a", sha256=right)

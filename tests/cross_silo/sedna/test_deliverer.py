@@ -7,7 +7,14 @@ import pytest
 
 from cross_silo.errors import UserError
 from cross_silo.launch.record import write_json
-from cross_silo.sedna.deliverer import RESULT, delivery, job_state, load_plan, wait_and_deliver
+from cross_silo.sedna.deliverer import (
+    RESULT,
+    delivery,
+    has_processes,
+    job_state,
+    load_plan,
+    wait_and_deliver,
+)
 from tests.support.sedna_manifests import planned, sound_job
 
 
@@ -45,8 +52,16 @@ def test_it_waits_for_the_end_and_a_stopped_job_delivers_nothing(tmp_path, plan)
             write_json(tmp_path / "run" / "summary.json", {"state": "stopped"})
 
     with pytest.raises(UserError, match="job 'yolo' is stopped: its model is not delivered"):
-        wait_and_deliver(plan, "pth", 0.0, pause)
+        wait_and_deliver(plan, "pth", 0.0, pause, alive=lambda plan: True)
     assert len(pauses) == 3
+
+
+def test_it_does_not_wait_for_ever_where_nothing_runs(plan, monkeypatch):
+    monkeypatch.setattr("cross_silo.sedna.deliverer.POLL_SECONDS", 20.0)
+    pauses, lives = [], iter([False, True])
+    with pytest.raises(UserError, match="job 'yolo' has no processes left and did not end"):
+        wait_and_deliver(plan, "pth", 0.0, pauses.append, alive=lambda plan: next(lives, has_processes(plan)))
+    assert pauses == [20.0] * 5  # one before it was seen alive, and a minute
 
 
 def test_what_became_of_the_delivery(tmp_path):

@@ -45,6 +45,22 @@ def test_json_with_tabs_and_lists_of_resources(tmp_path):
     assert contents(tmp_path, json.dumps(items, indent="\t"), "m.json") == items["items"]
 
 
+def test_json_documents_one_after_the_other(tmp_path):
+    found = read(tmp_path, '{"kind": "A"}\n\n{"kind": "B"} {"kind": "C"}\n', "m.json")
+    assert [(document.content["kind"], document.where[-1]) for document in found] == [
+        ("A", "1"),
+        ("B", "3"),
+        ("C", "3"),
+    ]
+
+
+def test_what_is_too_deep_is_refused(tmp_path):
+    for depth in (100, 100_000):
+        for text in ("[" * depth + "]" * depth, '{"a":' * depth + "1" + "}" * depth):
+            with pytest.raises(UserError, match="one in another|not valid YAML|expected a manifest"):
+                read(tmp_path, text)
+
+
 def test_null_is_absent_and_dates_stay_text(tmp_path):
     (content,) = contents(tmp_path, "kind: A\nspec: {empty: null, day: 2024-01-31, list: [{a: ~}]}\n")
     assert content == {"kind": "A", "spec": {"day": "2024-01-31", "list": [{}]}}

@@ -3,7 +3,7 @@
 import pytest
 
 from cross_silo.errors import UserError
-from cross_silo.sedna.environment import Settings, read_settings, unread
+from cross_silo.sedna.environment import Settings, read_settings
 
 SPELLINGS = ("epochs", "EPOCHS", "Epochs")
 
@@ -65,7 +65,3 @@ def test_defaults_are_those_of_sednas_library():
     assert (settings.rounds, settings.bind_address, settings.server_address) == (1, "127.0.0.1:7363", "127.0.0.1:7363")
     told = Settings.from_env({"AGG_BIND_IP": "0.0.0.0", "AGG_BIND_PORT": "9", "AGG_IP": "yolo-aggregation.default"})
     assert (told.bind_address, told.server_address) == ("0.0.0.0:9", "yolo-aggregation.default:7363")
-
-
-def test_variables_without_a_meaning_here_are_named():
-    assert unread({"epochs": "1", "validation_split": "0.2", "HOME": "/"}) == ["validation_split", "HOME"]

@@ -1,5 +1,6 @@
 """What of a job's manifests is refused, in whose words, and that all of it is told at once."""
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -7,8 +8,9 @@ import yaml
 
 from cross_silo.errors import UserError
 from cross_silo.sedna.job import Options, plan_job
+from cross_silo.sedna.manifests import named_job
 from cross_silo.sedna.roles import Trial
-from tests.support.sedna_manifests import pod, problems, put, sound_job, write
+from tests.support.sedna_manifests import planned, pod, problems, put, sound_job, write
 
 WORKERS = "spec.trainingWorkers"
 FIRST = f"{WORKERS}[0].template.spec.containers[0]"
@@ -46,6 +48,53 @@ def test_a_kind_of_another_version_is_refused(tmp_path, kind, version):
     manifests["other"] = {"apiVersion": version, "kind": kind, "metadata": {"name": "a"}}
     (line,) = problems(tmp_path, manifests)
     assert line.endswith(f'no matches for kind "{kind}" in version "{version}"')
+
+
+@pytest.mark.parametrize(
+    "field, value, reason",
+    [
+        ("kind", None, "Required value"),
+        ("apiVersion", None, "Required value"),
+        ("kind", ["Model"], 'Invalid value: "array": kind in body must be of type string: "array"'),
+    ],
+)
+def test_a_manifest_that_does_not_say_what_it_is(tmp_path, field, value, reason):
+    manifests = sound_job()
+    manifests["other"] = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "a"}}
+    put(manifests, f"other.{field}", value)
+    (line,) = problems(tmp_path, manifests)
+    assert line.endswith(f": {field}: {reason}")
+
+
+def test_jobs_of_one_name_in_two_namespaces_are_told_apart(tmp_path):
+    manifests = sound_job()
+    for name in ("job", "data_1", "data_2", "model", "start"):
+        manifests[f"other_{name}"] = copy.deepcopy(manifests[name])
+        put(manifests, f"other_{name}.metadata.namespace", "lab")
+    put(manifests, "job.metadata.namespace", "")  # the default one
+    with pytest.raises(UserError, match="has several jobs: lab.yolo, yolo; expected --job with one of them"):
+        planned(tmp_path, manifests)
+    assert planned(tmp_path, manifests, job="yolo").plan.fl_name == "yolo"
+    assert planned(tmp_path, manifests, job="lab.yolo").plan.namespace == "lab"
+    paths = [write(tmp_path, manifests)]
+    assert [named_job(paths, name) for name in ("yolo", "lab.yolo")] == ["yolo", "lab.yolo"]
+
+
+def test_a_jobs_directory_is_found_by_its_filled_name_and_never_elsewhere(tmp_path):
+    manifests = sound_job()
+    put(manifests, "job.metadata.name", "$JOB")
+    paths = [write(tmp_path, manifests)]
+    assert named_job(paths, values={"JOB": "yolo"}) == "yolo"
+    for name in ("../yolo", "$JOB"):
+        with pytest.raises(UserError, match="a DNS-1035 label must consist of"):
+            named_job(paths, values={"JOB": name})
+
+
+def test_flags_that_only_begin_like_the_client_id_are_none(tmp_path):
+    manifests = sound_job()
+    put(manifests, f"{CONTAINER}.args", ["--idle-timeout=5", "-image", "x", "-i2"])
+    put(manifests, "job.spec.trainingWorkers.1.template.spec.containers.0.args", ["--id=1"])
+    assert [trainer.node for trainer in planned(tmp_path, manifests).plan.trainers] == ["edge2", "edge1"]
 
 
 def test_everything_is_told_at_once(tmp_path):

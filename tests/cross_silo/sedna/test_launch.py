@@ -15,7 +15,7 @@ from cross_silo.launch.ending import end_roles
 from cross_silo.launch.free_ports import free_ports
 from cross_silo.launch.record import read_json
 from cross_silo.launch.role import running_roles
-from cross_silo.sedna.deliverer import RESULT, delivery, load_plan
+from cross_silo.sedna.deliverer import PLAN, RESULT, delivery, load_plan
 from cross_silo.sedna.launch import delete, run
 from cross_silo.sedna.roles import Trial
 from cross_silo.sedna.status_document import status_document
@@ -89,6 +89,7 @@ def test_a_job_trains_delivers_its_model_and_is_shown(site):
     found = site.planned()
     assert run(found, say=lambda line: None) == 0
     assert load_plan(site.run_dir) == found.plan
+    assert (site.run_dir / PLAN).stat().st_mode & 0o077 == 0  # urls may hold signatures
     wait((site.run_dir / RESULT).is_file, "the model")
     assert read_json(site.run_dir / RESULT) == {"delivered": True, "model_url": f"{site.directory}/model/final.ckpt"}
     assert delivery(site.run_dir) == {"delivered": True}
@@ -128,7 +129,10 @@ def test_where_a_worker_does_not_start_nothing_is_left(site):
         ({"model.spec.url": "https://host/final.ckpt"}, "MODEL_URL is https://host/final.ckpt: cannot be written"),
         ({"model.spec.url": "/model/yolo.pb"}, "a model is not written as pb; expected ckpt, safetensors, pth, pt"),
         ({"data_1.spec.format": "txt"}, r"Dataset/coco-dataset-1: dataset format\(txt\) has no boxes"),
-        ({"data_1.spec.url": "/data/9/COCO"}, "Dataset/coco-dataset-1: .*/data/9/COCO: no such directory"),
+        (
+            {"data_1.spec.url": "/data/8/COCO", "data_2.spec.url": "/data/9/COCO"},
+            "coco-dataset-1: .*/data/8/COCO: no such directory; Dataset/coco-dataset-2: .*/data/9/COCO: no such dir",
+        ),
     ],
 )
 def test_what_cannot_run_stops_before_anything_starts(site, changes, message):

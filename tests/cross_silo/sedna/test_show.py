@@ -38,7 +38,12 @@ def test_the_script_writes_the_plans_files_and_runs_its_commands(tmp_path):
 
 
 def test_the_head_has_the_notes_in_one_line_each(tmp_path):
-    plan = dataclasses.replace(planned(tmp_path, changed({})).plan, notes=("a\nrm -rf b",))
-    text = as_shell(plan)
+    plan = planned(tmp_path, changed({"start.spec.url": "https://host/yolov5.pth?signature=hidden"})).plan
+    aggregator = dataclasses.replace(plan.aggregator, node="cloud\nreboot", environment={})
+    plan = dataclasses.replace(plan, notes=("a\nrm -rf b",), aggregator=aggregator, trainers=plan.trainers[:1])
+    text = as_shell(dataclasses.replace(plan, trainers=(dataclasses.replace(plan.trainers[0], environment={}),)))
+    assert "# aggregator on cloud reboot" in text.splitlines()
+    assert any(line.startswith("# https://host/yolov5.pth?... is fetched to ") for line in text.splitlines())
+    assert "hidden" not in text  # the signature is in variables alone
     assert "# note: a rm -rf b" in text.splitlines()
     assert "# training worker 1 (silo_0) on edge1" in text.splitlines()

@@ -62,6 +62,17 @@ def test_formats_that_are_not_written(tmp_path, url, format):
         model_target(plan_of(tmp_path, MODEL_URL=url), format)
 
 
+def test_a_signature_is_in_no_name_of_a_file(tmp_path):
+    place, query = Place(tmp_path / "run"), "?X-Amz-Signature=hidden"
+    assert plan_of(tmp_path, PRETRAINED_MODEL_URL=f"https://h/yolov5.pth{query}").pre_trained.endswith("/yolov5.pth")
+    assert dataset_plan(f"https://h/coco128.ZIP{query}", place, 0).local == f"{place.run_dir}/fetched/dataset_0/coco128"
+    assert dataset_plan("s3://bucket/..", place, 0).local == f"{place.run_dir}/fetched/dataset_0/object"
+    with pytest.raises(UserError) as caught:
+        model_target(plan_of(tmp_path, MODEL_URL=f"https://h/yolo.pb{query}"))
+    assert "not written as pb" in str(caught.value)
+    assert "hidden" not in str(caught.value)
+
+
 def test_a_place_that_cannot_be_written_is_refused_early(tmp_path):
     target = tmp_path / "new" / "yolov5.pth"
     assert check_target(plan_of(tmp_path, MODEL_URL=str(target))) == str(target)
@@ -113,9 +124,15 @@ def test_a_zip_is_fetched_and_unpacked_where_the_plan_reads_it(tmp_path, web):
         archive.writestr("coco128/images/train2017/1.jpg", b"image")
     plan = dataset_plan(f"{url}/coco128.zip", Place(tmp_path / "run"), 0)
     assert plan.local == f"{tmp_path}/run/fetched/dataset_0/coco128"
-    for _ in range(2):
-        bring_dataset(plan)
-    assert (Path(plan.local) / "coco128/images/train2017/1.jpg").read_bytes() == b"image"
+    image = Path(plan.local) / "coco128/images/train2017/1.jpg"
+    bring_dataset(plan)
+    inode = image.stat().st_ino
+    bring_dataset(plan)
+    assert (image.read_bytes(), image.stat().st_ino) == (b"image", inode)
+    with zipfile.ZipFile(directory / "coco128.zip", "w") as archive:
+        archive.writestr("coco128/images/train2017/2.jpg", b"image")
+    bring_dataset(plan)
+    assert [path.name for path in image.parent.iterdir()] == ["2.jpg"]
     with pytest.raises(UserError, match=r"a directory cannot be fetched so; expected s3://bucket/prefix or a .zip"):
         bring_dataset(dataclasses.replace(plan, url=f"{url}/coco128"))
 
