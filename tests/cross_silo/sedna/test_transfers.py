@@ -12,6 +12,7 @@ import pytest
 
 from cross_silo.checkpoint import CheckpointInfo, checkpoint_path, read_checkpoint, write_checkpoint
 from cross_silo.errors import UserError
+from cross_silo.objects import listing
 from cross_silo.sedna.environment import Settings
 from cross_silo.sedna.plan import Place, aggregator_plan, dataset_plan
 from cross_silo.sedna.transfers import bring_dataset, bring_pre_trained, check_target, deliver, model_target, unpack
@@ -81,6 +82,19 @@ def test_a_place_that_cannot_be_written_is_refused_early(tmp_path):
     for url in ("https://host/yolov5.pth", str(tmp_path / "file" / "yolov5.pth")):
         with pytest.raises(UserError, match=f"MODEL_URL is {url}: "):
             check_target(plan_of(tmp_path, MODEL_URL=url))
+
+
+def test_place_of_a_model_is_tried_before_a_job_starts(s3_server, tmp_path):
+    bucket = s3_server.bucket("models-of-a-job")
+    plan = plan_of(tmp_path, MODEL_URL=f"s3://{bucket}/final.ckpt")
+    assert check_target(plan, credentials=s3_server.credentials) == f"s3://{bucket}/final.ckpt"
+    assert listing(f"s3://{bucket}", s3_server.credentials) == []
+    bad = dataclasses.replace(s3_server.credentials, secret_key="WRONGWRONGWRONGWRONG")
+    with pytest.raises(UserError, match="refuses the key"):
+        check_target(plan, credentials=bad)
+    nowhere = dataclasses.replace(plan, model_url="s3://nowhere-at-all/final.ckpt")
+    with pytest.raises(UserError, match="no bucket 'nowhere-at-all'"):
+        check_target(nowhere, credentials=s3_server.credentials)
 
 
 def test_the_newest_model_is_delivered_whole(tmp_path):
