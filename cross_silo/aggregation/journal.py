@@ -6,7 +6,7 @@ import json
 import logging
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Sequence
 
 from cross_silo.aggregation.guarded_store import GuardedStore
 from cross_silo.aggregation.participant import Key, Outcome
@@ -122,33 +122,40 @@ class Journal:
             log_round(record)
         self._store_all(records)
 
-    def recover(self, record: Record) -> None:
-        """Record a good round whose server died before Redis had it; what that one wrote of it is not told again.
+    def recover(self, rounds: Sequence[int], newest: Record) -> None:
+        """Record good rounds whose server died before Redis had them; what that one wrote of them is not told again.
 
         Args:
-            record: what is known from its checkpoint alone.
+            rounds: those of the job's instance of which there is no record, in order.
+            newest: what is known of the newest good round from its checkpoint alone.
         """
-        found = self._written(record["checkpoint"])
-        if found is None:
-            self.write([record])
-        else:
-            self._store_all([found])
+        written = self._written(newest)
+        self._store_all([written[round] for round in rounds if round in written])
+        if newest["round"] in rounds and newest["round"] not in written:
+            self.write([newest])
 
-    def _written(self, checkpoint: str) -> Optional[Record]:
-        """Return the record that the metrics file has of the round that made ``checkpoint``."""
+    def _written(self, newest: Record) -> Dict[int, Record]:
+        """Return the good rounds up to ``newest`` that the metrics file has of the same instance of the job."""
         try:
-            lines = self._metrics_file.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError):
-            return None
+            lines = self._metrics_file.read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError:
+            return {}
+        found: Dict[int, Record] = {}
+        above = newest["round"] + 1
         for line in reversed(lines):
             try:
-                found = json.loads(line)
-            except ValueError:  # cut by a kill
+                record = json.loads(line)
+                good, number = record["good"], record["round"]
+                record.pop("loss")
+            except (ValueError, KeyError, TypeError):  # cut by a kill
                 continue
-            if checkpoint and isinstance(found, dict) and found.get("checkpoint") == checkpoint:
-                found.pop("loss", None)
-                return found
-        return None
+            if good and number >= above:
+                break  # of an earlier instance of the job
+            if good:
+                above = number
+                if number < newest["round"] or record["checkpoint"] == newest["checkpoint"]:
+                    found[number] = record
+        return found
 
     def _store_all(self, records: List[Record]) -> None:
         self._all += records

@@ -87,7 +87,7 @@ class Server:
         self._store = GuardedStore(jobs)
         self._leases = Leases(self._store, config.lease, config.silo_names, config.num_silos, time.monotonic)
         attempt, self._interrupted = next_attempt(earlier, info.round + 1)
-        self._unrecorded = info.round if is_unrecorded(info.round, jobs, self._run_dir, self.job.instance) else 0
+        self._newest, self._unrecorded = info.round, unrecorded(info.round, jobs, self._run_dir, self.job.instance)
         rounds = self._rounds(info.round + 1, attempt)
         self.aggregator = Aggregator(
             rounds, self._leases, models, self.job.save, aggregation=config.aggregation, shards=self._shards
@@ -154,8 +154,8 @@ class Server:
         threads = [threading.Thread(target=task, args=(stop,), daemon=True) for task in tasks]
         self._keeper.begin()
         if self._unrecorded:
-            path = dict(list_checkpoints(self.job.checkpoint_dir, self.job.config.fl_name))[self._unrecorded]
-            self._journal.recover(recovered_record(self._unrecorded, str(path)))
+            path = dict(list_checkpoints(self.job.checkpoint_dir, self.job.config.fl_name))[self._newest]
+            self._journal.recover(self._unrecorded, recovered_record(self._newest, str(path)))
         if self._interrupted:
             self._journal.write([interrupted_record(self._interrupted)])
         self._keeper.step()  # be known as a member before anybody is told that this one serves
@@ -242,10 +242,11 @@ def next_attempt(earlier: Mapping[str, str], iteration: int) -> Tuple[int, Optio
     return int(attempt) + 1, (iteration, int(attempt))
 
 
-def is_unrecorded(round: int, jobs: JobStore, run_dir: Path, instance: str) -> bool:
-    """Tell whether the server died between a round's checkpoint and its record: neither Redis nor summary has it."""
+def unrecorded(newest: int, jobs: JobStore, run_dir: Path, instance: str) -> List[int]:
+    """Return the good rounds up to ``newest`` that neither Redis nor summary has: their server died before."""
     records = [*jobs.rounds(), *earlier_summary(run_dir, instance).get("rounds", [])]
-    return round > 0 and not any(record["good"] and record["round"] == round for record in records)
+    known = {record["round"] for record in records if record["good"]}
+    return [round for round in range(1, newest + 1) if round not in known]
 
 
 def refuse_second_server(members: Mapping[str, Mapping[str, Any]], fl_name: str) -> None:

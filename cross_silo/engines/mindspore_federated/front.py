@@ -26,7 +26,7 @@ from cross_silo.aggregation.journal import Journal, interrupted_record, recovere
 from cross_silo.aggregation.keeper import ROLE, Keeper
 from cross_silo.aggregation.leases import Leases
 from cross_silo.aggregation.rounds import ENDED, ENDED_FAILED, Rounds
-from cross_silo.aggregation.server import instance_of, is_unrecorded, next_attempt, refuse_second_server
+from cross_silo.aggregation.server import instance_of, next_attempt, refuse_second_server, unrecorded
 from cross_silo.checkpoint import list_checkpoints
 from cross_silo.config import timeouts
 from cross_silo.config.auth import OPERATOR, SERVER, SILO
@@ -112,7 +112,7 @@ class Front:
         self._store = GuardedStore(jobs)
         self._leases = Leases(self._store, config.lease, config.silo_names, config.num_silos, time.monotonic)
         attempt, self._interrupted = next_attempt(earlier, info.round + 1)
-        self._unrecorded = info.round if is_unrecorded(info.round, jobs, self._run_dir, self.job.instance) else 0
+        self._newest, self._unrecorded = info.round, unrecorded(info.round, jobs, self._run_dir, self.job.instance)
         settings, last = longer(config.round), config.fl_iteration_num
         rounds = Rounds(
             settings, last, time.monotonic, info.round + 1, attempt, self._leases.expected, config.participation
@@ -153,7 +153,7 @@ class Front:
         threads = [threading.Thread(target=task, args=(stop,), daemon=True) for task in tasks]
         self._keeper.begin()
         if self._unrecorded:
-            self._journal.write([recovered_record(self._unrecorded, self._path_of(self._unrecorded))])
+            self._journal.recover(self._unrecorded, recovered_record(self._newest, self._path_of(self._newest)))
         if self._interrupted:
             self._journal.write([interrupted_record(self._interrupted)])
         self._keeper.step()

@@ -121,25 +121,37 @@ def test_records_wait_for_redis(journal, store):
 
 def test_what_a_killed_server_wrote_is_recorded_as_it_was_and_not_told_twice(journal, store, caplog):
     caplog.set_level(logging.INFO)
+    journal.journal.write([record(1)])
     journal.switch.down = True
-    journal.journal.write([record(1), record(2)])
+    journal.journal.write([record(2), record(3, good=False), record(3)])
     with open(journal.metrics, "a") as file:
-        file.write('{"round": 3, "che')  # it was killed here
+        file.write('{"round": 4, "che')  # it was killed here
     told, lines = len(caplog.records), journal.metrics.read_text()
     journal.switch.down = False
     successor = Journal(GuardedStore(journal.switch), journal.metrics, lambda: None)
-    successor.recover(recovered_record(2, "/c/2.ckpt"))
-    assert store.rounds() == [{**record(2), "ended": store.rounds()[0]["ended"]}]
+    successor.recover([2, 3], recovered_record(3, "/c/3.ckpt"))
+    found = store.rounds()
+    assert found[1:] == [{**record(n), "ended": found[n - 1]["ended"]} for n in (2, 3)]
     assert (len(caplog.records), journal.metrics.read_text()) == (told, lines)
 
 
-@pytest.mark.parametrize("checkpoint", ["/c/2.ckpt", ""])
-def test_a_round_of_which_nothing_was_written_is_told_from_its_checkpoint(journal, store, caplog, checkpoint):
+def test_a_round_of_which_nothing_was_written_is_told_from_its_checkpoint(journal, store, caplog):
     caplog.set_level(logging.INFO)
-    journal.journal.write([record(1, good=False)])
-    journal.journal.recover(recovered_record(2, checkpoint))
-    assert [(r["round"], r["good"], len(r["participants"])) for r in store.rounds()] == [(1, False, 2), (2, True, 0)]
+    journal.journal.write([record(1)])
+    journal.journal.recover([2], recovered_record(2, "/c/2.ckpt"))
+    assert [(r["round"], r["good"], len(r["participants"])) for r in store.rounds()] == [(1, True, 2), (2, True, 0)]
     assert "round 2 good: 0 silos" in caplog.text
+
+
+@pytest.mark.parametrize("earlier", [1, 2, 5])
+def test_rounds_of_an_earlier_instance_are_not_recovered(journal, store, earlier):
+    journal.switch.down = True
+    journal.journal.write([record(n) for n in range(1, earlier + 1)])
+    journal.journal.write([{**record(1), "checkpoint": "/c/new_1.ckpt"}])
+    journal.switch.down = False
+    successor = Journal(GuardedStore(journal.switch), journal.metrics, lambda: None)
+    successor.recover([1, 2], recovered_record(2, "/c/new_2.ckpt"))
+    assert [(r["round"], r["checkpoint"]) for r in store.rounds()] == [(1, "/c/new_1.ckpt"), (2, "/c/new_2.ckpt")]
 
 
 def test_an_emptied_redis_gets_all_again(journal, store):
