@@ -14,7 +14,7 @@ TOOL = Path(__file__).parents[3] / "tools" / "benchmarks" / "scale.py"
 def run(*arguments):
     environment = {**os.environ, "PYTHONPATH": str(TOOL.parents[2])}
     command = [sys.executable, str(TOOL), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=200)
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=500)
 
 
 @pytest.mark.parametrize(("rule", "held", "workers"), [("mean", 0, [2, 8]), ("median", 1, [3])])
