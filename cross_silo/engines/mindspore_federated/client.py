@@ -76,6 +76,7 @@ class WheelClient(AggregationClient):
         if not noted["noted"]:
             return Ticket(*key, False, "the attempt is over already", noted["state"], instance, True)
         self._engine_iteration, self._size = iteration, noted["size"]  # the first that the engine heard of stays
+        self._closed_iteration = -1  # the engine may count anew
         self._ticket = Ticket(*key, True, reason, state, instance)
         return self._ticket
 

@@ -208,9 +208,9 @@ class Mirror(Aggregator):
                 self._noted()
 
     def _awaits(self, iteration: int) -> bool:
-        """Tell whether workers of the present attempt are in ``iteration`` of the engine."""
+        """Tell whether workers of the present attempt are in ``iteration`` of the engine, or in one lost before it."""
         key, iterations = self._iterations
-        return key == self.rounds.key and iteration in iterations
+        return key == self.rounds.key and any(joined <= iteration for joined in iterations)
 
     def _succeed(self, path: str, seconds: float) -> None:
         if self.rounds.phase != CLOSING:

@@ -84,6 +84,18 @@ class EngineRecord:
                 dead.append(node)
         return dead
 
+    def drop_lost_iteration(self) -> Optional[int]:
+        """Where no server is left, forget the engine's state, and return the iteration that it was in, if any.
+
+        A new server would go on with it, although the updates went with the old one, and wait for its windows' end.
+        """
+        instance = self._instance()
+        if not instance or self._client.exists(f"{instance}:server:Hash"):
+            return None
+        number = self._client.hget(f"{instance}:status:Hash", "iterationNum")
+        self.flush_engine()
+        return int(number) if number else None
+
     def _instance(self) -> Optional[str]:
         name = self._client.get(f"{self._engine}InstanceName:String")
         return f"{self._engine}{name}" if name else None

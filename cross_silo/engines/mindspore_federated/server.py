@@ -128,6 +128,9 @@ def main(argv: Optional[List[str]] = None) -> int:
     record = EngineRecord(client, config.fl_name)
     for node in record.bury_dead_servers():
         log.info("server %s of this job is dead", node)
+    lost = record.drop_lost_iteration()
+    if lost is not None:
+        record.add_verdict(Verdict(lost, False, "the engine's server that had its updates is gone", info.round))
     role_dir = arguments.run_dir / name
     engine = load()
     context = engine.FLContext.get_instance()

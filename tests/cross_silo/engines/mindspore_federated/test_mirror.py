@@ -180,6 +180,14 @@ def test_an_iteration_in_which_nobody_of_this_attempt_is_fails_nothing(job):
     assert job.rounds.key == (1, 1) and job.records() == []
 
 
+def test_an_iteration_lost_before_its_verdict_fails_with_the_next(job):
+    """Its server died when the engine counted on, before it told us."""
+    job.join(4)
+    assert job.push(0) and job.push(1)
+    job.judge(Verdict(5, False, "the engine's server that had its updates is gone", 0))
+    assert job.rounds.key == (1, 2)
+
+
 def test_failures_in_a_row_end_the_job(job):
     for iteration in (1, 2, 3):
         job.join(iteration)

@@ -62,3 +62,13 @@ def test_dead_servers_are_forgotten_and_live_ones_are_not(client, free_port):
         client.mset(dict.fromkeys(beats, "1"))
         assert EngineRecord(client, "job").bury_dead_servers() == ["dead"]
         assert client.hkeys(servers) == ["live"] and client.exists(*beats) == 1
+        assert EngineRecord(client, "job").drop_lost_iteration() is None and client.exists(servers)
+
+
+def test_an_iteration_without_any_server_is_lost(client):
+    record = EngineRecord(client, "job")
+    assert record.drop_lost_iteration() is None
+    client.set("ms_fl:job:InstanceName:String", "i_1")
+    client.hset("ms_fl:job:i_1:status:Hash", "iterationNum", 7)
+    assert record.drop_lost_iteration() == 7
+    assert client.keys("ms_fl:*") == [] and record.drop_lost_iteration() is None
