@@ -6,7 +6,6 @@ import http.client
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -25,6 +24,7 @@ from cross_silo.protocol.retry import RetryPolicy
 from cross_silo.protocol.schema import NEWEST, SAFEMODE
 from tests.support.federation import ROOT, Federation
 from tests.support.numpy_trainer import SHAPES
+from tests.support.wheel_federation import neighbouring_ports
 
 SIZES = {name: int(np.prod(shape)) for name, shape in SHAPES.items()}
 SAMPLES = (10, 30)
@@ -157,15 +157,7 @@ class Wire:
 
 def free_ports() -> int:
     """A TCP port of 127.0.0.1 that nothing listens at, nor at the next one: an engine may have a front."""
-    while True:
-        with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port = first.getsockname()[1]
-            try:
-                second.bind(("127.0.0.1", port + 1))
-            except (OSError, OverflowError):
-                continue
-            return port
+    return neighbouring_ports(2)
 
 
 def tensors_of(answer: Message) -> Dict[str, np.ndarray]:

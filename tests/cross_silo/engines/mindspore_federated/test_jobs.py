@@ -119,7 +119,7 @@ def test_a_job_with_four_servers(start):
 @pytest.mark.parametrize("role", ["server_front", "server_0"])
 def test_a_role_that_dies_at_any_moment(start, role):
     """Killed at another moment of each round: no update is averaged twice, and no round is skipped."""
-    job = start(rounds=8, lease=10.0)
+    job = start(rounds=10, lease=10.0)
     job.start_servers()
     processes = workers(job, step_seconds=0.15)
     for number in range(1, 8):
@@ -128,5 +128,5 @@ def test_a_role_that_dies_at_any_moment(start, role):
         os.kill(job.pid(role), signal.SIGKILL)
         job.start_servers()
     assert [job.status(process) for process in processes] == [0, 0]
-    check_result(job, 8)
-    assert {record["round"] for record in job.summary()["rounds"] if record["good"]} == set(range(1, 9))
+    check_result(job, 10)
+    assert {record["round"] for record in job.summary()["rounds"] if record["good"]} == set(range(1, 11))
