@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import List
+from typing import Any, List
 
 from cross_silo.config.auth import SCHEDULER, SERVER
 from cross_silo.config.federated import FederatedConfig, require_protected
@@ -16,7 +16,6 @@ from cross_silo.launch.arguments import check_address, check_file
 from cross_silo.launch.role import Role
 from cross_silo.launch.server_addresses import listening_at
 from cross_silo.protocol.access import Access, credentials
-from cross_silo.protocol.client import AggregationClient
 
 __all__ = [
     "check_checkpoint_dir",
@@ -28,7 +27,14 @@ __all__ = [
     "server_roles",
 ]
 
-client_class = AggregationClient
+
+def __getattr__(name: str) -> Any:
+    """Import the workers' client where it is asked for: it needs numpy, which the scheduler does without."""
+    if name == "client_class":
+        from cross_silo.protocol.client import AggregationClient
+
+        return AggregationClient
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def scheduler_roles(plan: SchedulerPlan, config: FederatedConfig) -> List[Role]:
