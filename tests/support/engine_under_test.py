@@ -43,8 +43,12 @@ class EngineUnderTest(Federation):
         self.roles: Dict[str, Role] = {role.name: role for role in package.server_roles(plan, config)}
         self._client = getattr(package, "client_class", AggregationClient)
         self.running: Dict[str, subprocess.Popen] = {}
-        for name in self.roles:
-            self.start_role(name)
+        try:
+            for name in self.roles:
+                self.start_role(name)
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def wire(self) -> str:
