@@ -43,6 +43,7 @@ from cross_silo.config.federated import WHEEL_WORKER, FederatedConfig, load_fede
 from cross_silo.coordination import JobStore, connect
 from cross_silo.errors import UserError, run_main
 from cross_silo.launch import logs
+from cross_silo.launch.memory import share_one_arena
 from cross_silo.launch.proc import is_alive, start_time
 from cross_silo.launch.ready import write_ready
 from cross_silo.launch.server_addresses import listening_at, reached_at
@@ -275,6 +276,7 @@ def parse(argv: Optional[List[str]] = None) -> argparse.Namespace:
 def main(argv: Optional[List[str]] = None) -> int:
     """Serve a job to its end: 0 if it finished, was stopped or this server is asked to leave, 1 if it failed."""
     arguments = parse(argv)
+    share_one_arena()
     logs.start(ROLE_NAME)
     config = load_federated(arguments.yaml_config)
     server = Server(arguments, config)

@@ -18,6 +18,7 @@ from cross_silo.config.auth import SERVER, SILO
 from cross_silo.config.federated import load_federated
 from cross_silo.errors import run_main
 from cross_silo.launch import logs
+from cross_silo.launch.memory import share_one_arena
 from cross_silo.launch.ready import write_ready
 from cross_silo.protocol.access import Access
 from cross_silo.protocol.http_service import HttpService
@@ -43,6 +44,7 @@ def parse(argv: Optional[List[str]] = None) -> argparse.Namespace:
 def main(argv: Optional[List[str]] = None) -> int:
     """Serve until the job is over, or this server is asked to leave."""
     arguments = parse(argv)
+    share_one_arena()
     name = f"server_{arguments.index}"
     logs.start(name)
     config = load_federated(arguments.yaml_config)
