@@ -17,13 +17,13 @@ from cross_silo.launch.record import read_json
 from cross_silo.objects import shown
 from cross_silo.report.summary import FILE as SUMMARY
 from cross_silo.report.summary import METRICS
-from cross_silo.sedna.algorithms import require_runnable
+from cross_silo.sedna.algorithms import lost_with
 from cross_silo.sedna.environment import Settings
 from cross_silo.sedna.plan import AggregatorPlan, Place, aggregator_plan, fl_name_of
 from cross_silo.sedna.pod import Foreground, Watch, credentials_of, host_path
 from cross_silo.sedna.pod_access import aggregator_access
 from cross_silo.sedna.status_report import Report
-from cross_silo.sedna.transfers import bring_pre_trained, check_target, deliver
+from cross_silo.sedna.transfers import bring_pre_trained, check_target, check_transmitter, deliver
 from cross_silo.sedna.writing import write_files
 
 log = logging.getLogger(__name__)
@@ -50,10 +50,13 @@ def main(argv: Optional[List[str]] = None, environ: Optional[Mapping[str, str]] 
     settings, access = aggregator_access(settings, run_dir, environ)
     place = Place(run_dir, arguments.redis_address, arguments.scheduler_manage_address)
     plan = aggregator_plan(settings, place, federated=access.federated)
-    require_runnable(plan.algorithm)
     if not plan.model_url:
         raise UserError("MODEL_URL is not set: the job's Model is missing or has no url; expected where the model goes")
     target = check_target(plan, credentials=credentials_of(settings))
+    check_transmitter(plan, credentials_of(settings))
+    lost = lost_with(plan.algorithm, target)
+    if lost:
+        log.warning("MODEL_URL is %s: %s", shown(target), lost)
     role = Foreground(access.environment)
     watch = Watch(settings, lambda status: look(status, run_dir, host_path(target, settings)))
     good = False

@@ -1,20 +1,19 @@
-"""The aggregation algorithms that a Sedna job may name: which are planned, which run, what each needs."""
+"""The aggregation algorithms that a Sedna job may name, and what each of them needs."""
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
+from cross_silo.config.mistnet import ALGORITHMS, FEDAVG, MISTNET, MistNet
 from cross_silo.errors import UserError
+from cross_silo.sedna.coco_classes import COCO_CLASSES
 from cross_silo.sedna.environment import S3, Problem, Settings
 
-FEDAVG, MISTNET = "fedavg", "mistnet"
-RUNNABLE = (FEDAVG,)
-"""Those that can be started."""
-PLANNED = (FEDAVG, MISTNET)
-"""Those for which a plan is made."""
 NOT_THERE_YET = ("fedprox", "scaffold", "fednova", "adaptive_sync", "adaptive_freezing")
-CUT_LAYERS = range(1, 5)
+CUT_LAYERS = range(1, 6)
 """Where YOLOv5 can be cut: its neck takes the outputs of layers 4 and 6 again, and layer 0 sees the image."""
+KEEPS_BITS = ".ckpt"
+"""Ending of the one format that says of a model that it takes bits at the cut."""
 
 
 def algorithm_of(settings: Settings) -> str:
@@ -26,9 +25,10 @@ def check_settings(settings: Settings) -> List[Problem]:
     """Return what in ``settings`` the algorithm refuses."""
     algorithm = algorithm_of(settings)
     if algorithm in NOT_THERE_YET:
-        return [("aggregation_algorithm", f"{algorithm} is not there yet; expected one of {', '.join(PLANNED)}")]
-    if algorithm not in PLANNED:
-        return [("aggregation_algorithm", f"can't find aggregation {algorithm}; expected one of {', '.join(PLANNED)}")]
+        return [("aggregation_algorithm", f"{algorithm} is not there yet; expected one of {', '.join(ALGORITHMS)}")]
+    if algorithm not in ALGORITHMS:
+        reason = f"can't find aggregation {algorithm}; expected one of {', '.join(ALGORITHMS)}"
+        return [("aggregation_algorithm", reason)]
     problems: List[Problem] = []
     if algorithm != MISTNET and settings.transmitter == S3:
         reason = "s3 carries MistNet's features only; weights go to the server: expected ws (--transmitter ws)"
@@ -44,39 +44,71 @@ def check_settings(settings: Settings) -> List[Problem]:
     return problems
 
 
-def require_runnable(algorithm: str) -> None:
-    """Refuse an algorithm that cannot be started. Raises UserError."""
-    if algorithm not in RUNNABLE:
-        raise UserError(
-            f"aggregation_algorithm is {algorithm}, which can be planned (--dry_run) but is not there yet; "
-            f"expected {', '.join(RUNNABLE)}, e.g. --set_env aggregation_algorithm={FEDAVG} --transmitter ws"
-        )
-
-
 def launch_flags(algorithm: str) -> Tuple[str, ...]:
     """Return the flags with which servers and workers are started for ``algorithm``."""
     return ("--algorithm", algorithm) if algorithm == MISTNET else ()
 
 
-def details(settings: Settings) -> Dict[str, Any]:
+def trains(algorithm: str, aggregates: bool) -> bool:
+    """Tell whether a role trains.
+
+    Args:
+        aggregates: it is the aggregator, not a training worker.
+    """
+    return aggregates == (algorithm == MISTNET)
+
+
+def details(settings: Settings, aggregates: bool) -> Dict[str, Any]:
     """Return what a plan shows of a role's algorithm beyond what every algorithm has."""
     if algorithm_of(settings) != MISTNET:
         return {}
-    names = ("cut_layer", "epsilon", "epochs", "batch_size", "learning_rate")
+    names = ["cut_layer", "epsilon", *(("epochs", "batch_size", "learning_rate") if aggregates else ())]
     return {name: value for name in names if (value := getattr(settings, name)) is not None}
 
 
-def federated_keys(settings: Settings, trains: bool) -> Dict[str, Any]:
-    """Return the keys of the federated YAML that belong to the algorithm.
-
-    Args:
-        trains: whether the role is the one that trains what is behind the cut: the aggregator.
-    """
+def federated_keys(settings: Settings, aggregates: bool) -> Dict[str, Any]:
+    """Return the keys of the federated YAML of a role that belong to the algorithm."""
     if algorithm_of(settings) != MISTNET:
         return {}
-    names = ("cut_layer", "epsilon", "epochs", "batch_size") if trains else ("cut_layer", "epsilon")
-    found = details(settings)
-    keys: Dict[str, Any] = {"algorithm": MISTNET, "mistnet": {name: found[name] for name in names if name in found}}
+    found = details(settings, aggregates)
+    found.pop("learning_rate", None)
+    keys: Dict[str, Any] = {"algorithm": MISTNET, "mistnet": found}
+    if aggregates:
+        keys["fl_iteration_num"] = settings.epochs or MistNet.epochs
     if settings.transmitter == S3:
         keys["transmitter"] = {"channel": S3, "agg_data_path": settings.agg_data_path}
     return keys
+
+
+def class_names(settings: Settings, named: Tuple[str, ...], number: Optional[int]) -> Tuple[str, ...]:
+    """Return the names of the job's classes, which MistNet's server must know before it has seen any image.
+
+    Args:
+        named: by the Datasets.
+        number: of classes; None: not said.
+
+    Raises:
+        UserError: nothing names them, or so many other ones.
+    """
+    names = named or settings.names
+    if not names and number in (None, len(COCO_CLASSES)):
+        names = tuple(COCO_CLASSES)
+    if not names:
+        raise UserError(
+            f"num_classes is {number}, but MistNet's server must know the names of the classes; expected class_names, "
+            "separated by commas, or the Datasets' classes (--extensions)"
+        )
+    if number not in (None, len(names)):
+        raise UserError(f"class_names: {len(names)} names, but num_classes is {number}")
+    return names
+
+
+def lost_with(algorithm: str, url: str) -> str:
+    """Return what a final model at ``url`` does not say; empty where nothing is lost."""
+    if algorithm != MISTNET or url.lower().endswith(KEEPS_BITS):
+        return ""
+    return (
+        f"the model takes bits at the cut, which only a {KEEPS_BITS} says: what detects with this file takes "
+        f"activations there, and finds less; the job's checkpoints say it, as a Model whose url ends in {KEEPS_BITS} "
+        "would"
+    )

@@ -38,6 +38,8 @@ class Settings:
     model_config: str = ""
     """Model YAML of the detector: a path, or the name of one in configs/."""
     num_classes: Optional[int] = None
+    class_names: str = ""
+    """Separated by commas; empty: not said."""
 
     namespace: str = ""
     job_name: str = ""
@@ -70,6 +72,11 @@ class Settings:
         if problems:
             raise UserError("; ".join(f"environment variable {name}: {reason}" for name, reason in problems))
         return settings
+
+    @property
+    def names(self) -> Tuple[str, ...]:
+        """Names of the object classes; empty: not said."""
+        return tuple(name.strip() for name in self.class_names.split(",") if name.strip())
 
     @property
     def rounds(self) -> int:

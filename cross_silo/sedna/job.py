@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
 
 from cross_silo.config.federated import FederatedConfig
+from cross_silo.config.mistnet import MistNet
 from cross_silo.config.schema import build, merge
 from cross_silo.errors import UserError
 from cross_silo.objects import Credentials
-from cross_silo.sedna.algorithms import algorithm_of
+from cross_silo.sedna.algorithms import KEEPS_BITS, MISTNET, algorithm_of, lost_with
 from cross_silo.sedna.containers import map_path
 from cross_silo.sedna.environment import PARSERS, SECRETS, Settings
 from cross_silo.sedna.extended_resources import dataset_keys, model_config, train_url
@@ -117,7 +118,9 @@ class _Planner:
                 path = f"spec.trainingWorkers[{index}].model.name"
                 faults.append((path, f"found {worker.model.name}, but the job trains {model_name}; expected the same"))
         rounds = rounds_bound(self._federated.get("stop_condition"))
-        if self._federated.get("stop_condition") and self._roles.aggregator.settings.exit_round is None:
+        if self._is_mistnet:
+            faults += [(path, "MistNet has no rounds of updates; expected none") for path in self._of_updates()]
+        elif self._federated.get("stop_condition") and self._roles.aggregator.settings.exit_round is None:
             if rounds:
                 self._federated["fl_iteration_num"] = rounds
             else:
@@ -129,6 +132,15 @@ class _Planner:
             self._model_config, faults = model_config(self._extension("Model", model_name))
             problems += [Problem(f"Model/{model_name}", path, reason) for path, reason in faults]
         return problems
+
+    @property
+    def _is_mistnet(self) -> bool:
+        return algorithm_of(self._roles.aggregator.settings) == MISTNET
+
+    def _of_updates(self) -> List[str]:
+        """Return the paths of what the job says of updates and of local training."""
+        paths = {"aggregation_trigger": "spec.aggregationTrigger", "client": "spec.transmitter.transmitter_list"}
+        return [path for key, path in paths.items() if key in self._federated]
 
     def _extension(self, kind: str, name: str) -> Any:
         return self._manifests.extension(kind, self._namespace, name)
@@ -194,7 +206,13 @@ class _Planner:
             model=self._model,
             environment=_shown(role.environment),
             evaluation=evaluation,
+            classes=self._classes(),
         )
+
+    def _classes(self) -> Tuple[str, ...]:
+        """Return the names of the classes that the first Dataset with names has; all have as many."""
+        named = (self._extension("Dataset", item.metadata.name).classes for item in self._found.datasets if item)
+        return tuple(next(filter(None, named), ()))
 
     def _evaluation(self, place: Place) -> Optional[DatasetPlan]:
         dataset = self._found.evaluation
@@ -226,12 +244,16 @@ class _Planner:
             node=worker.template.spec.node_name or (dataset.spec.node_name if dataset else ""),
             dataset_format=dataset.spec.format if dataset else "",
             classes=classes,
-            federated=self._federated,
+            federated=self._of_trainers(),
             model=self._model,
             environment=_shown(role.environment),
         )
         threads = max(1, len(os.sched_getaffinity(0)) // len(self._roles.trainers))
         return replace(plan, commands=tuple((*command, "--threads", str(threads)) for command in plan.commands))
+
+    def _of_trainers(self) -> Dict[str, Any]:
+        """Return the proposed keys in a worker's federated YAML; a silo of MistNet knows nothing of the training."""
+        return {} if self._is_mistnet else self._federated
 
     def _notes(self) -> List[str]:
         notes = [*self._manifests.notes, *self._found.notes, *self._roles.notes]
@@ -241,8 +263,19 @@ class _Planner:
             notes.append("spec.transmitter: has ws and s3: s3 is used, as in Sedna")
         if not settings.aggregation_algorithm:
             notes.append(f"aggregation_algorithm is not set: {algorithm_of(settings)}")
-        if settings.exit_round is None and "fl_iteration_num" not in self._federated:
+        if self._is_mistnet:
+            notes += self._mistnet_notes(settings)
+        elif settings.exit_round is None and "fl_iteration_num" not in self._federated:
             notes.append(f"exit_round is not set: {settings.rounds} round, as in Sedna")
+        return notes
+
+    def _mistnet_notes(self, settings: Settings) -> List[str]:
+        notes = [f"epochs is not set: {MistNet.epochs}"] if settings.epochs is None else []
+        model = self._found.model
+        if model is not None:
+            has_ending = "." in model.spec.url.rpartition("/")[2]
+            lost = lost_with(MISTNET, model.spec.url if has_ending else f".{model.spec.format or KEEPS_BITS[1:]}")
+            notes += [f"Model/{model.metadata.name}: {lost}"] if lost else []
         return notes
 
     def access(self) -> Access:

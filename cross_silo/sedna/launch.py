@@ -17,11 +17,11 @@ from cross_silo.launch.role import Job, Role, running_roles
 from cross_silo.launch.start import start_roles
 from cross_silo.objects import Credentials
 from cross_silo.security.secret_file import write_secret
-from cross_silo.sedna.algorithms import require_runnable
 from cross_silo.sedna.deliverer import PLAN, RESULT, ROLE
+from cross_silo.sedna.environment import S3
 from cross_silo.sedna.job import Planned
 from cross_silo.sedna.plan import JobPlan
-from cross_silo.sedna.transfers import bring_pre_trained, check_inputs, check_target, prepare_dataset
+from cross_silo.sedna.transfers import bring_pre_trained, check_inputs, check_target, check_transmitter, prepare_dataset
 from cross_silo.sedna.writing import write_files
 
 
@@ -34,19 +34,20 @@ def run(planned: Planned, foreground: bool = False, say: Callable[[str], None] =
         foreground: stay until the model is delivered.
 
     Raises:
-        UserError: the algorithm cannot be started, data is missing, or a role does not start.
+        UserError: data is missing, a store does not take what is to go there, or a role does not start.
     """
     plan, access = planned.plan, planned.access
-    require_runnable(plan.aggregator.algorithm)
     _refuse_running(plan)
     check_inputs(plan)
     if plan.aggregator.model_url:
         check_target(plan.aggregator, planned.model_format, access.model)
+    check_transmitter(plan.aggregator, access.transmitter)
     _write(plan)
     bring_pre_trained(plan.aggregator, access.pretrained)
     _prepare(planned, say)
     since = time.time()
-    secrets = access.transmitter.environment() if access.transmitter is not None else {}
+    by_store = access.transmitter is not None and plan.aggregator.transmitter == S3
+    secrets = access.transmitter.environment() if by_store else {}
     try:
         for command in plan.aggregator.commands:
             _wait([_start(command, plan.aggregator.environment, secrets)], "aggregator")

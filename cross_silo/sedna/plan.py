@@ -14,9 +14,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
+from cross_silo.config.model import load_model
 from cross_silo.config.schema import build, merge
 from cross_silo.errors import UserError
-from cross_silo.sedna.algorithms import MISTNET, algorithm_of, check_settings, details, federated_keys, launch_flags
+from cross_silo.mistnet.cut_detector import legal_cut
+from cross_silo.sedna.algorithms import (
+    MISTNET,
+    algorithm_of,
+    check_settings,
+    class_names,
+    details,
+    federated_keys,
+    launch_flags,
+    trains,
+)
 from cross_silo.sedna.environment import WS, Settings, job_name_here
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -83,6 +94,10 @@ class AggregatorPlan:
     agg_data_path: str = ""
     details: Dict[str, Any] = field(default_factory=dict)
     """What the algorithm has besides: MistNet's cut_layer, epsilon, epochs and batch_size."""
+    classes: Tuple[str, ...] = ()
+    """Names of the object classes, where the server must know them from the start."""
+    classes_file: str = ""
+    """The COCO file that has them, and no images."""
     evaluation: Optional[DatasetPlan] = None
     """Held-out images, of a job that names some."""
     commands: Commands = ()
@@ -148,6 +163,7 @@ def aggregator_plan(
     model: Mapping[str, Any] = {},  # noqa: B006
     environment: Mapping[str, str] = {},  # noqa: B006
     evaluation: Optional[DatasetPlan] = None,
+    classes: Tuple[str, ...] = (),
 ) -> AggregatorPlan:
     """Return the aggregator's part of a job.
 
@@ -156,6 +172,7 @@ def aggregator_plan(
         federated: keys of the federated YAML that win over those made from ``settings``, e.g. auth.
         model: the same of the model YAML.
         environment: Sedna's variables, without secrets, for the record.
+        classes: names of the classes, where the job's Datasets say them.
 
     Raises:
         UserError: a setting that a plan cannot do without is missing, or the algorithm refuses one.
@@ -166,6 +183,14 @@ def aggregator_plan(
     pre_trained = local_path(settings.pretrained_model_url, place.run_dir / "fetched" / "pretrained")
     checkpoint_dir = place.run_dir / "checkpoints"
     algorithm = algorithm_of(settings)
+    own = merge(_recipe(settings) if trains(algorithm, aggregates=True) else {}, model)
+    names: Tuple[str, ...] = ()
+    if algorithm == MISTNET:
+        _check_mistnet(settings)
+        names = class_names(settings, classes, own.get("num_classes") or settings.num_classes)
+    classes_file = str(directory / "classes.json") if names else ""
+    if names:  # the initial model takes their names from there where the number is open
+        own = merge(own, {"num_classes": 0, "instance_set": classes_file})
     common = ("--yaml_config", str(federated_file), "--run_dir", str(place.run_dir))
     scheduler = _script("run_sched.py", *common, "--scheduler_manage_address", place.scheduler_manage_address)
     server = _script("run_server.py", *common, "--config", str(model_file))
@@ -177,16 +202,18 @@ def aggregator_plan(
         algorithm=algorithm,
         address=settings.bind_address,
         federated_file=str(federated_file),
-        federated=federated_content(settings, place, merge(federated_keys(settings, trains=True), federated)),
+        federated=federated_content(settings, place, merge(federated_keys(settings, aggregates=True), federated)),
         model_file=str(model_file),
-        model=model_content(settings, merge(_recipe(settings) if algorithm == MISTNET else {}, model)),
+        model=model_content(settings, own),
         checkpoint_dir=str(checkpoint_dir),
         model_url=settings.model_url,
         pre_trained_url=settings.pretrained_model_url,
         pre_trained=pre_trained,
         transmitter=settings.transmitter or WS,
         agg_data_path=settings.agg_data_path,
-        details=details(settings),
+        details=details(settings, aggregates=True),
+        classes=names,
+        classes_file=classes_file,
         evaluation=evaluation,
         commands=(scheduler, server + launch_flags(algorithm)),
         node=node,
@@ -223,15 +250,18 @@ def trainer_plan(
         raise UserError("TRAIN_DATASET_URL is not set; expected the silo's data")
     directory = place.run_dir / "sedna" / f"worker_{index}"
     federated_file, model_file = directory / "federated.yaml", directory / "model.yaml"
-    dataset = dataset_plan(settings.train_dataset_url, place, index, dataset_format, classes, settings.dataset_name)
+    names = classes or settings.names
+    dataset = dataset_plan(settings.train_dataset_url, place, index, dataset_format, names, settings.dataset_name)
     algorithm, silo = algorithm_of(settings), f"silo_{index}"
     worker = _script("run_worker.py", "--yaml_config", str(federated_file), "--run_dir", str(place.run_dir))
     worker += ("--config", str(model_file), "--first_worker_index", str(index), "--local_worker_num", "1")
     worker += ("--silo", silo, "--dataset_path", str(Path(dataset.mindrecord_dir).parent))
     worker += ("--http_server_address", settings.server_address)
-    own = federated_keys(settings, trains=False)
-    if settings.epochs:
-        own["client"] = {"client_epoch_num": settings.epochs}
+    own, recipe = federated_keys(settings, aggregates=False), {}
+    if trains(algorithm, aggregates=False):
+        recipe = _recipe(settings)
+        if settings.epochs:
+            own["client"] = {"client_epoch_num": settings.epochs}
     return TrainerPlan(
         fl_name=fl_name_of(settings),
         algorithm=algorithm,
@@ -241,10 +271,10 @@ def trainer_plan(
         federated_file=str(federated_file),
         federated=federated_content(settings, place, merge(own, federated)),
         model_file=str(model_file),
-        model=model_content(settings, merge(_recipe(settings), model)),
+        model=model_content(settings, merge(recipe, model)),
         dataset=dataset,
         client_id=index + 1,
-        details=details(settings),
+        details=details(settings, aggregates=False),
         commands=(worker + launch_flags(algorithm),),
         node=node,
         environment=dict(environment),
@@ -255,6 +285,17 @@ def _check(settings: Settings) -> None:
     problems = check_settings(settings)
     if problems:
         raise UserError("; ".join(f"environment variable {name}: {reason}" for name, reason in problems))
+
+
+def _check_mistnet(settings: Settings) -> None:
+    """Refuse what MistNet's server would refuse at its start. Raises UserError."""
+    if not settings.pretrained_model_url:
+        raise UserError(
+            "PRETRAINED_MODEL_URL is not set (spec.pretrainedModel), but with aggregation_algorithm mistnet nothing "
+            "before the cut is ever trained; expected a pre-trained model of the whole detector"
+        )
+    config = find_config(settings.model_config or DEFAULT_MODEL)
+    legal_cut(load_model(config).detector_class, settings.cut_layer or "")
 
 
 def _recipe(settings: Settings) -> Dict[str, Any]:
@@ -280,7 +321,7 @@ def federated_content(settings: Settings, place: Place, over: Mapping[str, Any])
 def model_content(settings: Settings, over: Mapping[str, Any]) -> Dict[str, Any]:
     """Return the model YAML of a role, with the keys of ``over``."""
     content: Dict[str, Any] = {"base": find_config(settings.model_config or DEFAULT_MODEL)}
-    content["num_classes"] = settings.num_classes or DEFAULT_CLASSES
+    content["num_classes"] = settings.num_classes or len(settings.names) or DEFAULT_CLASSES
     return merge(content, over)
 
 

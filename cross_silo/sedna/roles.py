@@ -11,7 +11,7 @@ from cross_silo.sedna.environment import S3, WS, Settings, read_settings
 from cross_silo.sedna.problems import Problem, invalid
 from cross_silo.sedna.references import Resolved
 
-COMMON = ("aggregation_algorithm", "exit_round", "model_config", "num_classes", "cut_layer", "epsilon")
+COMMON = ("aggregation_algorithm", "exit_round", "model_config", "num_classes", "class_names", "cut_layer", "epsilon")
 """What the roles of a job must agree in; a worker that does not say it has the aggregator's."""
 
 
@@ -85,13 +85,16 @@ class _Finder:
         aggregator = self._role(
             spec.aggregation_worker.template.spec, "spec.aggregationWorker", self._for_aggregator(), None
         )
-        if algorithm_of(aggregator.settings) == FEDAVG:
-            self._note_idle(aggregator.settings)
+        algorithm = algorithm_of(aggregator.settings)
+        if algorithm == FEDAVG:
+            self._note_idle(aggregator.settings, "spec.aggregationWorker", "FedAvg's aggregator does not train")
         roles = Roles(aggregator, problems=self._problems, notes=self._notes)
         ids: Dict[int, str] = {}
         for index, worker in enumerate(spec.training_workers):
             place = f"spec.trainingWorkers[{index}]"
             role = self._role(worker.template.spec, place, self._for_trainer(index), aggregator.settings)
+            if algorithm == MISTNET:
+                self._note_idle(role.settings, place, "MistNet's aggregator trains, by its own")
             role.index = self._shard(worker.template.spec.containers[0], index, place, ids)
             roles.trainers.append(role)
         return roles
@@ -183,12 +186,10 @@ class _Finder:
         ids.setdefault(number, place)
         return number - 1
 
-    def _note_idle(self, settings: Settings) -> None:
+    def _note_idle(self, settings: Settings, place: str, why: str) -> None:
         idle = [name for name in ("epochs", "batch_size", "learning_rate") if getattr(settings, name) is not None]
         if idle:
-            self._notes.append(
-                f"spec.aggregationWorker: {', '.join(idle)} not used: FedAvg's aggregator does not train"
-            )
+            self._notes.append(f"{place}: {', '.join(idle)} not used: {why}")
 
 
 def _with_common(settings: Settings, aggregator: Settings) -> Tuple[Settings, Set[str], List[Tuple[str, str]]]:

@@ -7,9 +7,10 @@ import shlex
 from typing import List, Optional, Union
 
 from cross_silo.objects import shown
-from cross_silo.sedna.algorithms import RUNNABLE
+from cross_silo.objects.credentials import ACCESS_KEY, ENDPOINT, SECRET_KEY
+from cross_silo.sedna.environment import S3
 from cross_silo.sedna.plan import AggregatorPlan, DatasetPlan, JobPlan, TrainerPlan
-from cross_silo.sedna.writing import to_yaml
+from cross_silo.sedna.writing import file_texts
 
 
 def as_json(plan: JobPlan) -> str:
@@ -21,17 +22,17 @@ def as_shell(plan: JobPlan) -> str:
     """Return the files and commands of the plan, in their order, role by role."""
     lines = ["#!/bin/sh", f"# job {plan.name}, namespace {plan.namespace}"]
     lines += [_comment(f"note: {note}") for note in plan.notes]
-    if plan.aggregator.algorithm not in RUNNABLE:
-        lines.append(f"# {plan.aggregator.algorithm} is not there yet: the commands below cannot be started")
+    if plan.aggregator.transmitter == S3:
+        lines.append(f"# of the transmitter's Secret, to be set before: {ENDPOINT}, {ACCESS_KEY}, {SECRET_KEY}")
     lines.append("set -e")
     aggregator = plan.aggregator
     lines += _heading("aggregator", aggregator.node)
     if aggregator.pre_trained != aggregator.pre_trained_url:
         lines.append(_comment(f"{shown(aggregator.pre_trained_url)} is fetched to {aggregator.pre_trained}"))
-    lines += _files(aggregator, aggregator.evaluation) + _dataset(aggregator.evaluation) + _commands(aggregator)
+    lines += _files(aggregator) + _dataset(aggregator.evaluation) + _commands(aggregator)
     for trainer in plan.trainers:
         lines += _heading(f"training worker {trainer.client_id} ({trainer.silo})", trainer.node)
-        lines += _files(trainer, trainer.dataset) + _dataset(trainer.dataset) + _commands(trainer)
+        lines += _files(trainer) + _dataset(trainer.dataset) + _commands(trainer)
     if aggregator.model_url:
         lines += ["", _comment(f"after the last round the model is written to {shown(aggregator.model_url)}")]
     return "\n".join(lines)
@@ -46,10 +47,8 @@ def _heading(role: str, node: str) -> List[str]:
     return ["", _comment(role + (f" on {node}" if node else ""))]
 
 
-def _files(plan: Union[AggregatorPlan, TrainerPlan], dataset: Optional[DatasetPlan]) -> List[str]:
-    files = {plan.federated_file: to_yaml(plan.federated), plan.model_file: to_yaml(plan.model)}
-    if dataset is not None and dataset.classes:
-        files[dataset.classes_file] = "".join(f"{name}\n" for name in dataset.classes)
+def _files(plan: Union[AggregatorPlan, TrainerPlan]) -> List[str]:
+    files = file_texts(plan)
     directories = dict.fromkeys(path.rpartition("/")[0] for path in files)
     lines = [shlex.join(["mkdir", "-p", *directories])]
     for path, text in files.items():

@@ -17,6 +17,11 @@ from cross_silo.launch import proc
 from cross_silo.launch.record import read_json
 from cross_silo.launch.role import PROCESS_FILE
 from cross_silo.launch.table import table
+from cross_silo.mistnet.collection import POOL
+from cross_silo.mistnet.features import MANIFEST_NAME
+from cross_silo.mistnet.offer import place_name
+from cross_silo.mistnet.server import FEATURES
+from cross_silo.sedna.algorithms import MISTNET
 from cross_silo.sedna.job_progress import Progress, job_store, left_progress, live_progress
 from cross_silo.sedna.plan import JobPlan, TrainerPlan
 
@@ -38,10 +43,14 @@ def status_document(source: Union[Path, JobStore], plan: JobPlan, now: Optional[
     run_dir = source if isinstance(source, Path) else Path(plan.run_dir)
     store = job_store(plan) if isinstance(source, Path) else source
     progress = (live_progress(store, plan.fl_name, now) if store is not None else None) or left_progress(run_dir)
-    silos = dict(progress.silos)
+    is_mistnet = plan.aggregator.algorithm == MISTNET
+    silos, delivered = dict(progress.silos), _delivered(plan) if is_mistnet else {}
     trainers = []
     for trainer in plan.trainers:
         told = silos.get(trainer.silo, {})
+        if is_mistnet:  # no rounds and no loss of its own
+            samples = delivered.get(trainer.silo, told.get("samples"))
+            told = {} if samples is None else {"samples": samples, "live": told.get("live")}
         alive = bool(told.get("live"))
         trainers.append((trainer, _phase(run_dir, f"worker_{trainer.index}", progress, alive, bool(told)), told))
     serves = progress.state in ("running", "disabled")
@@ -58,8 +67,8 @@ def status_document(source: Union[Path, JobStore], plan: JobPlan, now: Optional[
             "reason": progress.reason,
             "round": progress.round,
             "rounds": progress.rounds or int(plan.aggregator.federated.get("fl_iteration_num", 0)),
-            "aggregations": progress.round,
-            "updates": progress.updates,
+            "aggregations": int(_is_pooled(plan)) if is_mistnet else progress.round,
+            "updates": len(delivered) if is_mistnet else progress.updates,
             "failedRounds": progress.failed_rounds,
             "metrics": dict(progress.metrics),
             "model": {"name": plan.model_name, "url": plan.aggregator.model_url},
@@ -143,6 +152,25 @@ def _conditions(phase: str, progress: Progress) -> List[Document]:
         why = progress.reason or "the worker of FederatedLearningJob failed"
         found.append({"type": "Failed", **common, "reason": "workerFailed", "message": why})
     return found
+
+
+def _delivered(plan: JobPlan) -> Dict[str, int]:
+    """Return the images of each silo of a MistNet job whose features the server has."""
+    found = {}
+    for trainer in plan.trainers:
+        manifest = read_json(_features(plan) / place_name(trainer.silo) / MANIFEST_NAME)
+        if manifest is not None:
+            found[trainer.silo] = int(manifest["count"])
+    return found
+
+
+def _is_pooled(plan: JobPlan) -> bool:
+    """Tell whether the training on the silos' features has begun."""
+    return (_features(plan) / POOL).is_file()
+
+
+def _features(plan: JobPlan) -> Path:
+    return Path(plan.aggregator.checkpoint_dir) / FEATURES
 
 
 def _node(trainer: TrainerPlan, phase: str, told: Mapping[str, Any]) -> Document:

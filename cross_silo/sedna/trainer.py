@@ -15,10 +15,12 @@ from cross_silo.config.federated import load_federated
 from cross_silo.data.manifest import read_manifest
 from cross_silo.errors import UserError
 from cross_silo.launch import logs
+from cross_silo.mistnet.edge import FEATURES
+from cross_silo.mistnet.writer import is_whole
 from cross_silo.protocol.access import credentials
 from cross_silo.protocol.client import AggregationClient, ServerUnreachable
 from cross_silo.report.loss_log import epoch_means, read_loss_log
-from cross_silo.sedna.algorithms import require_runnable
+from cross_silo.sedna.algorithms import MISTNET
 from cross_silo.sedna.environment import Settings
 from cross_silo.sedna.plan import Place, TrainerPlan, fl_name_of, trainer_plan
 from cross_silo.sedna.pod import Foreground, Watch, credentials_of, host_path
@@ -54,7 +56,6 @@ def main(argv: Optional[List[str]] = None, environ: Optional[Mapping[str, str]] 
     access = trainer_access(settings, environ)
     run_dir = (arguments.run_dir or Path("runs") / fl_name_of(settings)).resolve()
     plan = trainer_plan(settings, Place(run_dir), arguments.id - 1, federated=access.federated)
-    require_runnable(plan.algorithm)
     role = Foreground(access.environment)
     watch = Watch(settings, lambda status: look(status, plan, run_dir, host_path(settings.model_url, settings)))
     good = False
@@ -101,13 +102,15 @@ def await_aggregator(plan: TrainerPlan, role: Foreground, seconds: float) -> Non
 
 
 def look(status: str, plan: TrainerPlan, run_dir: Path, model_url: str) -> Report:
-    """Return how the worker stands, by the checkpoints and the loss log that it writes."""
+    """Return how the worker stands, by the checkpoints and the loss log that it writes, with MistNet its features."""
     shard = Path(plan.dataset.mindrecord_dir)
     role_dir = run_dir / f"worker_{plan.index}"
     names = [path.name for path in (role_dir / "ckpt").glob("*/*epoch.ckpt")]
     # the model of round n is named after the epoch before it
     rounds = [int(found[1]) + 1 for found in (re.search(r"-(\d+)epoch\.ckpt$", name) for name in names) if found]
     samples = read_manifest(shard).num_images if shard.exists() else 0
+    if plan.algorithm == MISTNET:
+        return Report(status, int(is_whole(role_dir / FEATURES)), samples)
     if not rounds:
         return Report(status, 0, samples)
     means = epoch_means(read_loss_log(role_dir / "loss_0.log"))

@@ -19,6 +19,7 @@ from cross_silo.launch.record import read_json, write_json
 from cross_silo.objects import Credentials, fetch, fetch_all, is_remote, put, remove, shown
 from cross_silo.objects.download import file_digest
 from cross_silo.sedna.dataset_dir import CONVERTIBLE
+from cross_silo.sedna.environment import S3
 from cross_silo.sedna.plan import ROOT, AggregatorPlan, DatasetPlan, JobPlan, is_archive, without_query
 
 ENDINGS = (".ckpt", ".safetensors", ".pth", ".pt")
@@ -145,6 +146,16 @@ def check_target(plan: AggregatorPlan, format: str = "", credentials: Optional[C
             "(Sedna mounts a Model at s3:// or http:// read-only)"
         ) from None
     return target
+
+
+def check_transmitter(plan: AggregatorPlan, credentials: Optional[Credentials] = None) -> None:
+    """Refuse early an object store by way of which features cannot go. Raises UserError.
+
+    Args:
+        credentials: None: those of the environment.
+    """
+    if plan.transmitter == S3:
+        _probe_store(f"{plan.agg_data_path.rstrip('/')}/{plan.fl_name}/probe", credentials)
 
 
 def _probe_store(target: str, credentials: Optional[Credentials]) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
-from typing import Any, Mapping, Union
+from typing import Any, Dict, Mapping, Union
 
 import yaml
 
@@ -14,11 +15,20 @@ from cross_silo.sedna.plan import AggregatorPlan, TrainerPlan
 
 def write_files(plan: Union[AggregatorPlan, TrainerPlan]) -> None:
     """Write the federated and the model YAML of ``plan``. Raises UserError where they cannot be written."""
-    write_text(plan.federated_file, to_yaml(plan.federated))
-    write_text(plan.model_file, to_yaml(plan.model))
+    for path, text in file_texts(plan).items():
+        write_text(path, text)
+
+
+def file_texts(plan: Union[AggregatorPlan, TrainerPlan]) -> Dict[str, str]:
+    """Return the content of the files of ``plan``, by path."""
+    texts = {plan.federated_file: to_yaml(plan.federated), plan.model_file: to_yaml(plan.model)}
     dataset = plan.dataset if isinstance(plan, TrainerPlan) else plan.evaluation
     if dataset is not None and dataset.classes:
-        write_text(dataset.classes_file, "".join(f"{name}\n" for name in dataset.classes))
+        texts[dataset.classes_file] = "".join(f"{name}\n" for name in dataset.classes)
+    if isinstance(plan, AggregatorPlan) and plan.classes_file:
+        categories = [{"id": number, "name": name} for number, name in enumerate(plan.classes, 1)]
+        texts[plan.classes_file] = json.dumps({"images": [], "annotations": [], "categories": categories}) + "\n"
+    return texts
 
 
 def write_text(path: str, text: str) -> None:

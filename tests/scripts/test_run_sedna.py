@@ -6,9 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from cross_silo.checkpoint.tensor_file import read_tensors
+from cross_silo.checkpoint import CheckpointInfo
+from cross_silo.checkpoint.tensor_file import read_tensors, write_tensors
 from cross_silo.launch.ending import end_roles
 from cross_silo.launch.free_ports import free_ports
 from cross_silo.launch.record import read_json
@@ -19,6 +21,7 @@ from tests.support.yolo_silo import write_coco128
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / "tests" / "cross_silo" / "sedna" / "data"
 EXAMPLE, DRAFT = DATA / "yolov5_mistnet.txt", DATA / "yolov5_mistnet_draft.txt"
+TINY = ROOT / "configs" / "yolov5_tiny.yaml"
 NODES = ["--set", "CLOUD_NODE=cloud", "--set", "EDGE1_NODE=edge1", "--set", "EDGE2_NODE=edge2"]
 
 
@@ -39,7 +42,8 @@ def test_the_example_passes_every_check_and_both_workers_are_planned(tmp_path):
     mistnet = {"cut_layer": 4, "epsilon": 100.0, "epochs": 100, "batch_size": 32}
     assert plan.aggregator.federated["mistnet"] == mistnet
     assert [trainer.node for trainer in plan.trainers] == ["edge1", "edge2"]
-    assert [trainer.model["base_lr"] for trainer in plan.trainers] == [0.001, 0.001]
+    pre_trained = plan.aggregator.commands[1].index("--pre_trained")
+    assert plan.aggregator.commands[1][pre_trained + 1] == "/pretrained/yolov5.pth"
     assert [trainer.dataset.url for trainer in plan.trainers] == ["/data/1/COCO", "/data/2/COCO"]
     status, out, errors = run(tmp_path, "--manifests", EXAMPLE, *NODES, "--dry_run")
     assert (status, errors, out.count("run_worker.py")) == (0, "", 2)
@@ -104,46 +108,104 @@ def tools(directory, script, *arguments):
     subprocess.run(command, cwd=directory, check=True, capture_output=True, timeout=900)
 
 
+class Machine:
+    """The public example's directories on this machine, with tiny data and a tiny pre-trained model."""
+
+    def __init__(self, directory):
+        self.directory, self.run_dir = directory, directory / "run"
+        self.delivered = directory / "model" / "yolov5.pth"
+        self.pre_trained = directory / "pretrained" / "yolov5.pth"
+        for number in (1, 2):
+            write_coco128(directory / "data" / str(number) / "COCO", images=4 + 2 * number, seed=number)
+        (directory / "pretrained").mkdir()
+        (directory / "tiny.yaml").write_text(f"base: {TINY}\nnum_classes: 80\n")
+        tools(
+            directory, "init_model.py", "--config", "tiny.yaml", "--checkpoint_dir", "initial", "--fl_name", "initial"
+        )
+        (checkpoint,) = (directory / "initial").glob("*.ckpt")
+        tools(directory, "convert_checkpoint.py", "--in", checkpoint, "--out", self.pre_trained)
+
+    def arguments(self, manifests, **set_env):
+        """The flags of a run of ``manifests``."""
+        redis, rest, port = free_ports(3)
+        found = ["--manifests", manifests, *NODES, "--run_dir", self.run_dir]
+        for name, value in {"model_config": TINY, **set_env}.items():
+            found += ["--set_env", f"{name}={value}"]
+        for name in ("data", "model", "pretrained"):
+            found += ["--path_map", f"/{name}={self.directory / name}"]
+        found += ["--http_server_address", f"127.0.0.1:{port}", "--redis_address", f"127.0.0.1:{redis}"]
+        return [*found, "--scheduler_manage_address", f"127.0.0.1:{rest}"]
+
+    def run(self, *arguments):
+        """Run the job to its end; its summary, and the tensors before and after it, by their public names."""
+        try:
+            status, out, errors = run(self.directory, *arguments, "--foreground", timeout=1800)
+            assert status == 0, out + errors
+        finally:
+            end_roles([role for role in running_roles() if role.role_dir.parent == self.run_dir])
+        result = {"delivered": True, "model_url": str(self.delivered)}
+        assert read_json(self.run_dir / "sedna" / "result.json") == result
+        before, after = (read_tensors(str(path)).tensors for path in (self.pre_trained, self.delivered))
+        assert set(before) <= set(after)
+        assert "model.24.anchors" in after
+        status, out, _ = run(self.directory, "--status", "--run_dir", self.run_dir)
+        assert status == 0 and "Succeeded" in out
+        summary = read_json(self.run_dir / "summary.json")
+        assert summary["state"] == "finished"
+        return summary, before, after
+
+
 @pytest.mark.long
 def test_the_example_trains_with_fedavg_and_writes_the_model(tmp_path):
-    for number in (1, 2):
-        write_coco128(tmp_path / "data" / str(number) / "COCO", images=4 + 2 * number, seed=number)
-    (tmp_path / "pretrained").mkdir()
-    (tmp_path / "tiny.yaml").write_text(f"base: {ROOT}/configs/yolov5_tiny.yaml\nnum_classes: 80\n")
-    tools(tmp_path, "init_model.py", "--config", "tiny.yaml", "--checkpoint_dir", "initial", "--fl_name", "initial")
-    (checkpoint,) = (tmp_path / "initial").glob("*.ckpt")
-    tools(tmp_path, "convert_checkpoint.py", "--in", checkpoint, "--out", "pretrained/yolov5.pth")
-    redis, rest, port = free_ports(3)
-    arguments = ["--manifests", EXAMPLE, *NODES, "--run_dir", tmp_path / "run", "--transmitter", "ws"]
-    arguments += ["--set_env", "aggregation_algorithm=fedavg", "--set_env", "batch_size=2"]
-    arguments += ["--set_env", f"model_config={ROOT}/configs/yolov5_tiny.yaml"]
-    for name in ("data", "model", "pretrained"):
-        arguments += ["--path_map", f"/{name}={tmp_path / name}"]
-    arguments += ["--http_server_address", f"127.0.0.1:{port}", "--redis_address", f"127.0.0.1:{redis}"]
-    arguments += ["--scheduler_manage_address", f"127.0.0.1:{rest}"]
-    try:
-        status, out, errors = run(tmp_path, *arguments, "--foreground", timeout=1800)
-        assert status == 0, out + errors
-    finally:
-        end_roles([role for role in running_roles() if role.role_dir.parent == tmp_path / "run"])
-    delivered = tmp_path / "model" / "yolov5.pth"
-    assert read_json(tmp_path / "run" / "sedna" / "result.json") == {"delivered": True, "model_url": str(delivered)}
-    before, after = (read_tensors(str(path)).tensors for path in (tmp_path / "pretrained" / "yolov5.pth", delivered))
-    assert set(before) <= set(after)
-    assert "model.24.anchors" in after
+    machine = Machine(tmp_path)
+    arguments = machine.arguments(EXAMPLE, aggregation_algorithm="fedavg", batch_size=2)
+    summary, before, after = machine.run(*arguments, "--transmitter", "ws")
     assert any((before[name] != after[name]).any() for name in before)
-    summary = read_json(tmp_path / "run" / "summary.json")
     samples = {entry["silo"]: entry["samples"] for entry in summary["rounds"][-1]["participants"]}
-    assert (summary["state"], samples) == ("finished", {"silo_0": 6, "silo_1": 8})
-    status, out, _ = run(tmp_path, "--status", "--run_dir", tmp_path / "run")
-    assert status == 0
-    assert "Succeeded" in out
-    assert os.path.getsize(delivered) > 100_000
+    assert samples == {"silo_0": 6, "silo_1": 8}
+    assert os.path.getsize(machine.delivered) > 100_000
 
 
-def test_running_it_stops_at_one_clear_line(tmp_path):
-    status, out, errors = run(tmp_path, "--manifests", EXAMPLE, *NODES)
+@pytest.mark.long
+def test_the_example_runs_as_mistnet_with_the_epochs_and_batch_size_of_its_env(tmp_path, s3_server):
+    """As it is published, but for the store that its Secret names, and a tiny detector."""
+    s3_server.bucket("sedna")
+    machine = Machine(tmp_path)
+    found = dict(read_tensors(str(machine.pre_trained)).tensors)
+    drawn = np.random.default_rng(0)
+    for name, values in found.items():  # as if it had been trained: a new extractor is refused
+        if name.endswith(".running_mean"):
+            found[name] = drawn.normal(0, 0.1, values.shape).astype(np.float32)
+    write_tensors(machine.pre_trained, found, CheckpointInfo())
+    keys = s3_server.credentials
+    secret = {"s3.amazonaws.com": s3_server.endpoint.partition("://")[2], 's3-usehttps: "1"': 's3-usehttps: "0"'}
+    secret.update({"SECRET_ACCESS_KEY: XXXXXXXX": f"SECRET_ACCESS_KEY: {keys.secret_key}"})
+    secret.update({"ACCESS_KEY_ID: XXXX": f"ACCESS_KEY_ID: {keys.access_key}"})
+    manifests = EXAMPLE.read_text()
+    for old, new in secret.items():
+        assert manifests.count(old) == 1
+        manifests = manifests.replace(old, new)
+    (tmp_path / "example.txt").write_text(manifests)
+    summary, before, after = machine.run(*machine.arguments("example.txt"))
+    assert summary["good_rounds"] == summary["fl_iteration_num"] == 100
+    assert [record["samples"] for record in summary["rounds"]] == [14] * 100
+    assert {silo: told["images"] for silo, told in summary["features"].items()} == {"silo_0": 6, "silo_1": 8}
+    assert (
+        "14 images, 1 steps an epoch, 100 epochs"
+        in (machine.run_dir / "feature_trainer" / "feature_trainer.log").read_text()
+    )
+    for name in before:  # what is before the cut stays as it is
+        assert (before[name] == after[name]).all() or int(name.split(".")[1]) >= 4, name
+    assert any((before[name] != after[name]).any() for name in before)
+    stored = [entry["Key"] for entry in s3_server.s3.list_objects_v2(Bucket="sedna")["Contents"]]
+    assert {key.rpartition("/")[0] for key in stored} == {f"fl/aggregation_data/yolo-v5/silo_{i}" for i in (0, 1)}
+    for path in machine.run_dir.rglob("*"):
+        assert not path.is_file() or keys.secret_key.encode() not in path.read_bytes(), path
+
+
+def test_as_published_it_needs_its_model_and_data_and_says_so_in_one_line(tmp_path):
+    status, out, errors = run(tmp_path, "--manifests", EXAMPLE, *NODES, "--path_map", f"/pretrained={tmp_path}")
     assert (status, out) == (2, "")
     (line,) = [line for line in errors.splitlines() if not line.startswith("note: ")]
-    assert line.startswith("error: aggregation_algorithm is mistnet, which can be planned (--dry_run) but is not there")
+    assert line.startswith(f"error: PRETRAINED_MODEL_URL is {tmp_path}/yolov5.pth: no such file")
     assert not (tmp_path / "runs").exists()

@@ -14,7 +14,6 @@ WEIGHTS = {
     "backbone.layer1.weight": np.ones((3, 2), np.float32),
     "head.weight": np.full((2, 2), 0.5, np.float32),
 }
-KINDS = dict.fromkeys(WEIGHTS, "trainable")
 MODEL = "detector: faster_rcnn\nimg_height: 64\nimg_width: 64\nbackbone: resnet18\n"
 
 
@@ -29,15 +28,7 @@ class MistNetJob(Federation):
         self.model_yaml.write_text(MODEL)
 
     def write_initial(self):
-        info = CheckpointInfo(
-            fl_name=self.name,
-            fingerprint=model_fingerprint({name: array.shape for name, array in WEIGHTS.items()}, KINDS),
-            pre_trained_sha256="a" * 64,
-            classes=("cell",),
-            kinds=KINDS,
-        )
-        self.checkpoints.mkdir()
-        write_checkpoint(checkpoint_path(self.checkpoints, self.name, 0, datetime.datetime.now()), WEIGHTS, info)
+        write_pre_trained(self.checkpoints, self.name, WEIGHTS)
 
     @property
     def _shared(self):
@@ -79,6 +70,20 @@ class MistNetJob(Federation):
                 )
                 found.append(index)
         return found
+
+
+def write_pre_trained(directory, name, weights):
+    """Write round 0 of the job ``name``, filled from a checkpoint, into a new directory."""
+    kinds = dict.fromkeys(weights, "trainable")
+    info = CheckpointInfo(
+        fl_name=name,
+        fingerprint=model_fingerprint({tensor: array.shape for tensor, array in weights.items()}, kinds),
+        pre_trained_sha256="a" * 64,
+        classes=("cell",),
+        kinds=kinds,
+    )
+    directory.mkdir(parents=True)
+    write_checkpoint(checkpoint_path(directory, name, 0, datetime.datetime.now()), weights, info)
 
 
 def free_port():

@@ -5,23 +5,25 @@ import os
 
 import numpy as np
 
+from cross_silo.config.model import make_detector
 from cross_silo.errors import run_main
 from cross_silo.mistnet import feature_trainer
+from cross_silo.mistnet.cut_detector import CutDetector
 from cross_silo.mistnet.epochs import EpochTraining
 from cross_silo.mistnet.feature_loader import Pool  # noqa: F401 - that it can be imported without MindSpore
 from tests.support.faults import around
 from tests.support.numpy_trainer import NumpyTrainer
 
-BEFORE = "backbone.conv1."
-
 
 class RestTrainer(NumpyTrainer):
     """Leaves what is before the cut as it is."""
 
-    before = {}
+    def __init__(self, *arguments, is_before, **settings):
+        self.is_before, self.before = is_before, {}
+        super().__init__(*arguments, **settings)
 
     def set_weights(self, weights, missed_steps=0):
-        self.before = {name: np.array(array) for name, array in weights.items() if name.startswith(BEFORE)}
+        self.before = {name: np.array(array) for name, array in weights.items() if self.is_before(name)}
         super().set_weights(weights, missed_steps)
 
     def get_weights(self):
@@ -34,7 +36,12 @@ class RestTrainer(NumpyTrainer):
 def build(setting):
     settings = json.loads(os.environ.get("NUMPY_TRAINER", "{}"))
     shapes = {name: array.shape for name, array in setting.weights.items()}
-    trainer = RestTrainer("pooled", shapes=shapes, steps_per_epoch=5, **settings)
+    cut = CutDetector(make_detector(setting.model, len(setting.info.classes)), setting.orders.bits["cut"])
+
+    def is_before(name):
+        return cut.is_before(name, cut.cut)
+
+    trainer = RestTrainer("pooled", shapes=shapes, steps_per_epoch=5, is_before=is_before, **settings)
 
     def measure(before_batch):
         before_batch()

@@ -25,19 +25,25 @@ def main():
     parser.add_argument("--bytes", type=int, default=200_000)
     arguments = parser.parse_args()
     config = load_federated(arguments.yaml_config)
+    return upload(config, arguments.address, arguments.silo, Path(arguments.directory), arguments.bytes)
+
+
+def upload(config, address, silo, directory, size=200_000, serves=lambda: None):
+    """Take part for ``silo``; ``serves`` is called with the lease held. Returns the exit status."""
     node = f"{socket.gethostname()}:{os.getpid()}"
-    client = FeatureClient(arguments.address, arguments.silo, secrets.token_hex(8), node)
+    client = FeatureClient(address, silo, secrets.token_hex(8), node)
     terms = client.terms()
     assert len(client.extractor()) > 100
-    seed = sum(arguments.silo.encode())
+    seed = sum(silo.encode())
     terms = {"format": FORMAT, "version": VERSION, **terms}
-    manifest = write_features(Path(arguments.directory), (arguments.bytes, 5000), 7, seed, **terms)
+    manifest = write_features(directory, (size, 5000), 7, seed, **terms)
     lease = client.acquire_lease(7, terms_fingerprint(client.terms()))
+    serves()
     beats = Heartbeat(client, lease, lambda: {"phase": "uploading"})
-    transmitter = make_transmitter(config, client, arguments.silo)
+    transmitter = make_transmitter(config, client, silo)
     if isinstance(transmitter, HttpTransmitter):
         transmitter = HttpTransmitter(client, chunk_bytes=10_000)
-    transmitter.deliver(Path(arguments.directory), manifest, lambda size: None)
+    transmitter.deliver(directory, manifest, lambda size: None)
     print("delivered", flush=True)
     state = await_end(client, beats)
     client.release()

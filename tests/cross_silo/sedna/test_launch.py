@@ -3,71 +3,23 @@
 import dataclasses
 import os
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from cross_silo.checkpoint import read_checkpoint
-from cross_silo.data.manifest import write_manifest
+from cross_silo.config.federated import load_federated
+from cross_silo.config.model import load_model
 from cross_silo.errors import UserError
 from cross_silo.launch.ending import end_roles
-from cross_silo.launch.free_ports import free_ports
 from cross_silo.launch.record import read_json
 from cross_silo.launch.role import running_roles
 from cross_silo.sedna.deliverer import PLAN, RESULT, delivery, load_plan
 from cross_silo.sedna.launch import delete, run
-from cross_silo.sedna.roles import Trial
 from cross_silo.sedna.status_document import status_document
-from tests.support.federation import Federation, manifest
-from tests.support.sedna_manifests import changed, planned, put
+from tests.support.sedna_site import MistNetSite, Site, wait
 
 ROOT = Path(__file__).resolve().parents[3]
-SECONDS = 180.0
-
-
-class Site:
-    """A machine on which a job of manifests is tried."""
-
-    def __init__(self, directory):
-        self.directory, self.run_dir = directory, directory / "run"
-        self.redis, self.rest, self.port = free_ports(3)
-        (directory / "none").mkdir()
-        federation = Federation(directory / "none", f"127.0.0.1:{self.redis}", self.port)
-        federation.name, federation.checkpoints = "yolo", self.run_dir / "checkpoints"
-        self.run_dir.mkdir()
-        federation.write_initial()
-        for number in (1, 2):
-            (directory / "data" / str(number) / "COCO").mkdir(parents=True)
-            write_manifest(str(directory / "data" / str(number) / "COCO"), manifest(("cell",)))
-
-    def planned(self, changes=None):
-        """The job's plan, whose server has round 0's model already and whose workers have numpy's trainer."""
-        shards = {f"data_{number}.spec.format": "mindrecord" for number in (1, 2)}
-        manifests = changed({"model.spec.url": "/model/final.ckpt", **shards, **(changes or {})})
-        put(manifests, "job.spec.pretrainedModel", None)
-        paths = {f"/{name}": str(self.directory / name) for name in ("data", "model")}
-        found = planned(
-            self.directory,
-            manifests,
-            trial=Trial(path_map=paths, port=self.port),
-            redis_address=f"127.0.0.1:{self.redis}",
-            scheduler_manage_address=f"127.0.0.1:{self.rest}",
-        )
-        plan = found.plan
-        scheduler, server = plan.aggregator.commands
-        place = server.index("--config")
-        aggregator = dataclasses.replace(plan.aggregator, commands=(scheduler, server[:place] + server[place + 2 :]))
-        launcher = (sys.executable, "-m", "tests.support.numpy_launch")
-        trainers = tuple(
-            dataclasses.replace(trainer, commands=tuple((*launcher, *command[2:]) for command in trainer.commands))
-            for trainer in plan.trainers
-        )
-        return dataclasses.replace(found, plan=dataclasses.replace(plan, aggregator=aggregator, trainers=trainers))
-
-    def running(self):
-        """Names of the job's roles that run."""
-        return [role.name for role in running_roles() if role.role_dir.parent == self.run_dir]
 
 
 @pytest.fixture
@@ -75,14 +27,19 @@ def site(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
     made = Site(tmp_path)
     yield made
+    end(made)
+
+
+@pytest.fixture
+def mistnet_site(tmp_path, monkeypatch, s3_server):
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    made = MistNetSite(tmp_path, s3_server)
+    yield made
+    end(made)
+
+
+def end(made):
     end_roles([role for role in running_roles() if role.role_dir.parent == made.run_dir], polite_seconds=5)
-
-
-def wait(condition, what):
-    end = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < end, f"waited in vain for {what}"
-        time.sleep(0.2)
 
 
 def test_a_job_trains_delivers_its_model_and_is_shown(site):
@@ -139,3 +96,43 @@ def test_what_cannot_run_stops_before_anything_starts(site, changes, message):
     with pytest.raises(UserError, match=message):
         run(site.planned(changes), say=lambda line: None)
     assert site.running() == []
+
+
+def test_a_mistnet_job_sends_features_by_way_of_its_store_and_delivers_its_model(mistnet_site):
+    """Both silos' features go through the store, whose keys are in environments alone."""
+    site = mistnet_site
+    site.server.bucket("features")
+    found = site.planned()
+    said = []
+    assert run(found, say=said.append) == 0
+    wait((site.run_dir / RESULT).is_file, "the model")
+    assert delivery(site.run_dir) == {"delivered": True}
+    info = read_checkpoint(site.directory / "model" / "final.ckpt")[1]
+    assert (info.round, info.mistnet["cut"]) == (3, 4)
+    federated = load_federated(found.plan.aggregator.federated_file)
+    assert (federated.algorithm, federated.fl_iteration_num, federated.mistnet.batch_size) == ("mistnet", 3, 5)
+    assert load_model(found.plan.aggregator.model_file).config.batch_size == 5
+    summary = read_json(site.run_dir / "summary.json")
+    assert summary["state"] == "finished"
+    assert {silo: told["images"] for silo, told in summary["features"].items()} == {"silo_0": 7, "silo_1": 7}
+    keys = [entry["Key"] for entry in site.server.s3.list_objects_v2(Bucket="features")["Contents"]]
+    assert {key.rpartition("/")[0] for key in keys} == {"fl/yolo/silo_0", "fl/yolo/silo_1"}  # and nothing of the trial
+    wait(lambda: site.running() == [], "the roles' end")
+    document = status_document(site.run_dir, found.plan)
+    assert document["status"]["phase"] == "Succeeded"
+    ours = document["crossSilo"]
+    assert (ours["round"], ours["rounds"], ours["aggregations"], ours["updates"]) == (3, 3, 1, 2)
+    nodes = [tuple(node[name] for name in ("phase", "samples", "round", "loss")) for node in ours["nodes"][1:]]
+    assert nodes == [("Succeeded", 7, None, None)] * 2
+    secret = site.server.credentials.secret_key
+    files = [path for path in site.run_dir.rglob("*") if path.is_file()]
+    assert len(files) > 10
+    assert not [path for path in files if secret.encode() in path.read_bytes()]
+    assert not any(secret in line for line in said)
+
+
+def test_a_store_that_does_not_take_features_stops_before_anything_starts(mistnet_site):
+    place = {"job.spec.transmitter.s3.aggDataPath": "s3://nowhere/fl"}
+    with pytest.raises(UserError, match="s3://nowhere/fl/yolo/probe"):
+        run(mistnet_site.planned(place), say=lambda line: None)
+    assert mistnet_site.running() == []

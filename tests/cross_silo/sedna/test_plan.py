@@ -8,13 +8,14 @@ import yaml
 
 from cross_silo.config.federated import load_federated
 from cross_silo.config.model import load_model
+from cross_silo.data.coco import read_coco
 from cross_silo.errors import UserError
 from cross_silo.sedna.environment import Settings
 from cross_silo.sedna.plan import JobPlan, Place, aggregator_plan, find_config, local_path, trainer_plan
 from cross_silo.sedna.roles import Trial
-from cross_silo.sedna.show import as_json
+from cross_silo.sedna.show import as_json, as_shell
 from cross_silo.sedna.writing import to_yaml, write_files
-from tests.support.sedna_manifests import changed, planned, sound_job, worker, write
+from tests.support.sedna_manifests import changed, planned, problems, sound_job, worker, write
 
 COMMON = {"JOB_NAME": "yolo", "PARTICIPANTS_COUNT": "2", "aggregation_algorithm": "FedAvg", "exit_round": "2"}
 
@@ -107,12 +108,18 @@ def test_a_containers_own_surroundings_are_not_this_machines(tmp_path):
     assert not {"PATH", "SECRET_ACCESS_KEY"} & set(environment)
 
 
+ENVIRONMENT = "job.spec.aggregationWorker.template.spec.containers.0.env"
+MISTNET = {"aggregation_algorithm": "MistNet", "cut_layer": "4"}
+
+
+def env(**values):
+    return [{"name": name, "value": value} for name, value in values.items()]
+
+
 def test_mistnets_settings_are_in_the_plan(tmp_path):
-    env = {"aggregation_algorithm": "MistNet", "cut_layer": "4", "epsilon": "100", "epochs": "100", "batch_size": "32"}
+    variables = env(**MISTNET, epsilon="100", epochs="100", batch_size="32")
     s3 = {"ws": {}, "s3": {"aggDataPath": "s3://sedna/fl", "credentialName": "mysecret"}}
-    path = "job.spec.aggregationWorker.template.spec.containers.0.env"
-    variables = [{"name": name, "value": value} for name, value in env.items()]
-    found = planned(tmp_path, changed({path: variables, "job.spec.transmitter": s3}))
+    found = planned(tmp_path, changed({ENVIRONMENT: variables, "job.spec.transmitter": s3}))
     aggregator, (trainer, _) = found.plan.aggregator, found.plan.trainers
     assert aggregator.federated["mistnet"] == {"cut_layer": 4, "epsilon": 100.0, "epochs": 100, "batch_size": 32}
     assert trainer.federated["mistnet"] == {"cut_layer": 4, "epsilon": 100.0}
@@ -121,6 +128,75 @@ def test_mistnets_settings_are_in_the_plan(tmp_path):
         assert flags(command)["--algorithm"] == "mistnet"
     assert found.access.transmitter.endpoint_url == "http://s3.test:9000"
     assert "hidden" not in json.dumps(found.plan.document())
+    assert flags(aggregator.commands[1])["--pre_trained"] == "/pretrained/yolov5.pth"
+    write_files(aggregator)
+    federated = load_federated(aggregator.federated_file)
+    assert (federated.fl_iteration_num, federated.mistnet.batch_size) == (100, 32)
+    model = load_model(aggregator.model_file).config
+    assert (model.batch_size, model.num_classes) == (32, 0)
+    names = [category.name for category in read_coco(model.instance_set).categories]
+    assert (len(names), names[0], names[-1]) == (80, "person", "toothbrush")
+    assert "# of the transmitter's Secret, to be set before: S3_ENDPOINT_URL" in as_shell(found.plan)
+
+
+def test_mistnets_workers_do_not_train_which_is_said(tmp_path):
+    workers = [worker(number, batch_size="8", learning_rate="0.01", epochs="3") for number in (1, 2)]
+    plan = plan_of(tmp_path, {ENVIRONMENT: env(**MISTNET), "job.spec.trainingWorkers": workers})
+    for trainer in plan.trainers:
+        assert {"batch_size", "base_lr"} & set(trainer.model) == set()
+        assert "client" not in trainer.federated
+    why = "epochs, batch_size, learning_rate not used: MistNet's aggregator trains, by its own"
+    assert [note for note in plan.notes if why in note] == [f"spec.trainingWorkers[{index}]: {why}" for index in (0, 1)]
+    assert "epochs is not set: 50" in plan.notes
+
+
+@pytest.mark.parametrize(
+    "url, lost", [("/model/a.pth", True), ("/model/a.ckpt", False), ("/model/a.safetensors", True)]
+)
+def test_what_a_mistnet_model_loses_in_its_file_is_said(tmp_path, url, lost):
+    plan = plan_of(tmp_path, {ENVIRONMENT: env(**MISTNET), "model.spec.url": url})
+    assert any("takes bits at the cut, which only a .ckpt says" in note for note in plan.notes) == lost
+
+
+def test_mistnets_server_knows_the_classes_from_the_start(tmp_path):
+    named = env(**MISTNET, class_names="cell, plate")
+    plan = plan_of(tmp_path, {ENVIRONMENT: named})
+    assert plan.aggregator.classes == ("cell", "plate")
+    assert [trainer.model["num_classes"] for trainer in plan.trainers] == [2, 2]
+    assert plan.trainers[0].dataset.classes == ("cell", "plate")
+    data = {f"data_{number}.spec.classes": ["cell"] for number in (1, 2)}
+    plan = plan_of(tmp_path, {ENVIRONMENT: env(**MISTNET), **data}, extensions=True)
+    assert plan.aggregator.classes == ("cell",)
+
+
+@pytest.mark.parametrize(
+    "changes, reason",
+    [
+        ({"job.spec.pretrainedModel": None}, "PRETRAINED_MODEL_URL is not set (spec.pretrainedModel), but with"),
+        ({ENVIRONMENT: env(**MISTNET, num_classes="3")}, "num_classes is 3, but MistNet's server must know the names"),
+        ({ENVIRONMENT: env(**MISTNET, num_classes="3", class_names="a,b")}, "class_names: 2 names, but num_classes"),
+        (
+            {ENVIRONMENT: env(**MISTNET, model_config="faster_rcnn_r50_fpn")},
+            "mistnet.cut_layer: found 4; expected one of stem, layer1",
+        ),
+        (
+            {"job.spec.aggregationTrigger": {"condition": {"metric": "a", "operator": ">=", "threshold": 2}}},
+            "spec.aggregationTrigger: MistNet has no rounds of updates; expected none",
+        ),
+    ],
+)
+def test_what_mistnet_cannot_do_without_or_with_is_refused(tmp_path, changes, reason):
+    lines = problems(tmp_path, changed({ENVIRONMENT: env(**MISTNET), **changes}), extensions=True)
+    assert len(lines) == 1 and reason in lines[0]
+
+
+def test_a_stop_condition_is_the_servers_of_mistnet(tmp_path):
+    condition = {"metric": "rounds", "operator": ">=", "threshold": 70}
+    changes = {ENVIRONMENT: env(**MISTNET, epochs="80"), "job.spec.stopCondition": condition}
+    plan = plan_of(tmp_path, changes, extensions=True)
+    write_files(plan.aggregator)
+    assert load_federated(plan.aggregator.federated_file).fl_iteration_num == 70
+    assert "stop_condition" not in plan.trainers[0].federated
 
 
 def test_a_plan_is_the_same_after_yaml_and_json(tmp_path):

@@ -16,6 +16,8 @@ from cross_silo.sedna import __main__ as entry
 from tests.support.auth_files import make_auth
 from tests.support.federation import Federation, manifest, reference
 from tests.support.local_controller import LocalController
+from tests.support.mistnet_job import write_pre_trained
+from tests.support.sedna_site import YOLO
 
 
 class Pods(Federation):
@@ -83,6 +85,21 @@ def controller():
     controller.close()
 
 
+class MistNetPods(Pods):
+    """Of a MistNet job of three epochs."""
+
+    def __init__(self, directory):
+        super().__init__(directory)
+        start = directory / "yolov5.pth"
+        start.write_bytes(b"what round 0's model was filled from")
+        mistnet = {"aggregation_algorithm": "mistnet", "cut_layer": "4", "epsilon": "2", "exit_round": ""}
+        self.for_trainer = {**self.for_trainer, **mistnet, "epochs": "1"}
+        self.for_aggregator = {**self.for_aggregator, **mistnet, "epochs": "3", "PRETRAINED_MODEL_URL": str(start)}
+
+    def write_initial(self):
+        write_pre_trained(self.checkpoints, self.name, YOLO)
+
+
 def end_well(pods, aggregator, trainers):
     """All containers end with status 0; the aggregator's end tells first what went wrong."""
     assert pods.status(aggregator) == 0, pods.log("aggregator.log")
@@ -116,6 +133,28 @@ def test_trainers_first_and_reports(pods, controller):
     assert {message["status"] for message in last.values()} == {"completed"}
     assert [last[name]["ownerInfo"]["sampleCount"] for name in sorted(last)] == [20, 10, 10]
     assert last["trainworker-1"]["results"][0]["url"] == str(pods.model)
+
+
+def test_mistnets_pods(tmp_path, controller):
+    """The controller hears of the server's epochs, and of one round of each silo: its features."""
+    pods = MistNetPods(tmp_path)
+    try:
+        aggregator = pods.aggregator(LC_SERVER=controller.url)
+        trainers = [pods.trainer(number, LC_SERVER=controller.url) for number in (1, 2)]
+        end_well(pods, aggregator, trainers)
+        info = read_checkpoint(pods.model)[1]
+        assert (info.round, info.mistnet["cut"]) == (3, 4)
+        assert controller.dropped == []
+        last = {message["name"]: message for message in controller.messages}
+        assert {message["status"] for message in last.values()} == {"completed"}
+        told = {name: message["ownerInfo"] for name, message in last.items()}
+        assert (told["aggworker-abcde"]["currentRound"], told["aggworker-abcde"]["sampleCount"]) == (3, 14)
+        assert [told[f"trainworker-{number}"]["currentRound"] for number in (1, 2)] == [1, 1]
+        pods.model.unlink()
+        assert pods.status(pods.aggregator()) == 0  # the last epoch is made: the model is delivered again
+        assert read_checkpoint(pods.model)[1].round == 3
+    finally:
+        pods.close()
 
 
 def test_absent_controller_and_tokens_over_tls(pods, free_port, tmp_path):
@@ -196,6 +235,11 @@ def test_trainer_gives_up(pods):
         (["aggregator"], {"MODEL_URL": "https://h/m.ckpt"}, "cannot be written; expected a path or s3://"),
         (["aggregator"], {"MODEL_URL": "/model/m.pb"}, "not written as pb"),
         (["aggregator"], {"PARTICIPANTS_COUNT": ""}, "PARTICIPANTS_COUNT is not set"),
+        (
+            ["aggregator"],
+            {"aggregation_algorithm": "mistnet", "cut_layer": "4", "PRETRAINED_MODEL_URL": ""},
+            "PRETRAINED_MODEL_URL is not set",
+        ),
         (["trainer", "-i", "1"], {"AGG_IP": "job-aggregation.default"}, "CROSS_SILO_TOKEN is not set, and the aggreg"),
         (
             ["trainer", "-i", "1"],

@@ -1,5 +1,6 @@
 """A job's status in Sedna's shape: from a live store, from what a job left behind, and before it began."""
 
+import dataclasses
 import json
 import os
 import re
@@ -170,6 +171,26 @@ def test_all_processes_gone_in_mid_job(plan, tmp_path, store):
     for role in ("server_0", "worker_0", "worker_1"):
         process(tmp_path, role)
     assert status_document(tmp_path, plan, NOW)["status"]["phase"] == "Failed"
+
+
+def test_features_are_mistnets_updates(plan, tmp_path, store):
+    """A silo has images that it sends, but neither round nor loss; its features stay known after it has left."""
+    plan = dataclasses.replace(plan, aggregator=dataclasses.replace(plan.aggregator, algorithm="mistnet"))
+    begin(store)
+    told = {"node": "h:2", "samples": 100, "phase": "extracting", "iteration": 0, "epoch": 0, "step": 9, "loss": 0.0}
+    store.acquire_lease("silo_0", "w0", 20.0, told)
+    features = Path(plan.aggregator.checkpoint_dir) / "features"
+    (features / "silo_1").mkdir(parents=True)
+    write_json(features / "silo_1" / "manifest.json", {"count": 9})
+    ours = status_document(store, plan, NOW)["crossSilo"]
+    assert (ours["aggregations"], ours["updates"]) == (0, 1)
+    nodes = [tuple(node[name] for name in ("phase", "samples", "round", "loss")) for node in ours["nodes"][1:]]
+    assert nodes == [("Running", 100, None, None), ("Pending", 9, None, None)]
+    write_json(features / "pool.json", {"silos": {"silo_1": "silo_1"}, "images": 9})
+    assert status_document(store, plan, NOW)["crossSilo"]["aggregations"] == 1
+    store.end("finished", "")
+    nodes = status_document(store, plan, NOW)["crossSilo"]["nodes"]
+    assert (nodes[2]["phase"], nodes[2]["samples"]) == ("Succeeded", 9)
 
 
 def test_table(plan, tmp_path, store):
