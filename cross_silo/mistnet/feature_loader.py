@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Dict, Iterator, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
-from cross_silo.data.batch import Batch, make_batch
-from cross_silo.data.loader import epoch_rows
-from cross_silo.data.prefetch import Prefetcher
+from cross_silo.data.epochs import EpochLoader, Source
 from cross_silo.data.transforms import Sample
 from cross_silo.errors import UserError
 from cross_silo.mistnet.bits import debias, unpack
@@ -22,9 +20,6 @@ BATCHES_AHEAD = 3
 READ_AT_ONCE = 64
 """Images: opening the shards takes about as long as reading some dozens of them."""
 CACHE_MB = 256
-
-Position = Tuple[int, int]
-"""Epoch and step, both from 0."""
 
 
 class Pool:
@@ -80,91 +75,38 @@ def to_features(record: FeatureRecord, spec: FeatureSpec) -> np.ndarray:
     return debias(unpack(record.bits, spec.bits), spec.p, spec.q).reshape(spec.shape)
 
 
-class FeatureLoader:
-    """Reads the pool by epochs, each a new order of all images; every batch is full.
-
-    What :class:`~cross_silo.data.loader.TrainingLoader` is for images: the last batch of an epoch is filled up from
-    its start, and a batch is a function of seed, epoch and step alone. ``Batch.image`` is float32 (N, C, H, W).
-    """
+class FeatureLoader(EpochLoader):
+    """Reads the pool by epochs. ``Batch.image`` is float32 (N, C, H, W)."""
 
     def __init__(
         self, pool: Pool, batch_size: int, max_boxes: int, seed: int, augment: Optional[FeatureAugmentation] = None
     ) -> None:
         """Prepare; ``augment`` moves each image's features."""
-        self.num_images = len(pool)
-        self.steps_per_epoch = -(-len(pool) // batch_size)
-        self.wait_seconds = 0.0
-        """Seconds that consumers have waited for batches since the start."""
-        self.overflow_boxes = 0
-        """Boxes beyond ``max_boxes`` of their image that batches handed out so far had no room for."""
-        self._source = _Source(pool, batch_size, max_boxes, seed, augment)
-        self._prefetcher: Optional[Prefetcher[Tuple[Position, Batch, int]]] = None
-        self._next: Optional[Position] = None
-
-    def epoch(self, epoch_index: int, first_step: int = 0) -> Iterator[Batch]:
-        """Give the batches of an epoch, from ``first_step`` on; the next one is prepared meanwhile."""
-        for step in range(first_step, self.steps_per_epoch):
-            started = time.perf_counter()
-            batch, overflow = self._take((epoch_index, step))
-            self.wait_seconds += time.perf_counter() - started
-            self.overflow_boxes += overflow
-            yield batch
-
-    def close(self) -> None:
-        """End the reading thread. A later call of :meth:`epoch` starts another."""
-        if self._prefetcher is not None:
-            self._prefetcher.stop()
-            self._prefetcher = None
-
-    def __enter__(self) -> "FeatureLoader":
-        return self
-
-    def __exit__(self, *exception: Any) -> None:
-        self.close()
-
-    def _take(self, position: Position) -> Tuple[Batch, int]:
-        if self._prefetcher is None or self._next != position:
-            self.close()
-            self._prefetcher = Prefetcher(self._source.batches_from(*position), BATCHES_AHEAD)
-        self._next = None  # after an error the next call starts anew
-        self._next, batch, overflow = self._prefetcher.take()
-        return batch, overflow
+        super().__init__(_Source(pool, batch_size, max_boxes, seed, augment), BATCHES_AHEAD)
 
 
-class _Source:
-    """All that a batch depends on; the reading thread holds this and not the loader."""
+@dataclass(frozen=True)
+class _Source(Source):
+    """The pool's features, debiased and moved."""
 
-    def __init__(
-        self,
-        pool: Pool,
-        batch_size: int,
-        max_boxes: int,
-        seed: int,
-        augment: Optional[Callable[[FeatureSample, np.random.Generator], FeatureSample]],
-    ) -> None:
-        self._pool, self._batch_size, self._max_boxes = pool, batch_size, max_boxes
-        self._seed, self._augment = seed, augment
+    pool: Pool
+    batch_size: int
+    max_boxes: int
+    seed: int
+    augment: Optional[FeatureAugmentation]
 
-    def batches_from(self, epoch: int, step: int) -> Iterator[Tuple[Position, Batch, int]]:
-        """Give batches from a position on, without end: the position after each, the batch, its overflow."""
-        while True:
-            rows = epoch_rows(len(self._pool), self._batch_size, self._seed, epoch)
-            samples: List[Tuple[int, Sample]] = []
-            for sample in self._samples(rows[step * self._batch_size :], epoch):
-                samples.append(sample)
-                if len(samples) == self._batch_size:
-                    step += 1
-                    last = step * self._batch_size == len(rows)
-                    yield ((epoch + 1, 0) if last else (epoch, step), *make_batch(samples, self._max_boxes))
-                    samples = []
-            epoch, step = epoch + 1, 0
+    @property
+    def num_images(self) -> int:
+        """Images of all silos."""
+        return len(self.pool)
 
-    def _samples(self, rows: Sequence[int], epoch: int) -> Iterator[Tuple[int, Sample]]:
+    def samples(self, rows: Sequence[int], epoch: int) -> Iterator[Tuple[int, Sample]]:
+        """Give the images ``rows`` as an epoch shows them."""
         for start in range(0, len(rows), READ_AT_ONCE):
             wanted = rows[start : start + READ_AT_ONCE]
-            for row, record in zip(wanted, self._pool.records(wanted)):
-                sample = FeatureSample(to_features(record, self._pool.spec), record.labels)
-                if self._augment is not None:
-                    sample = self._augment(sample, np.random.default_rng([self._seed, epoch, row]))
+            for row, record in zip(wanted, self.pool.records(wanted)):
+                sample = FeatureSample(to_features(record, self.pool.spec), record.labels)
+                if self.augment is not None:
+                    sample = self.augment(sample, np.random.default_rng([self.seed, epoch, row]))
                 labels = sample.labels
                 yield row, Sample(sample.features, labels[:, :4], labels[:, 4].astype(np.int32), labels[:, 5] != 0)

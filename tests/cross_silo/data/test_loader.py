@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from cross_silo.data import loader as module
-from cross_silo.data.loader import TrainingLoader, augment, epoch_rows, other_rows
+from cross_silo.data.epochs import epoch_rows
+from cross_silo.data.loader import TrainingLoader, augment, other_rows
 from cross_silo.data.mindrecord_writer import write_shards
 from cross_silo.data.transforms import ColorJitter, HorizontalFlip, MixTransform, ResizeAndPad, Sample
 from cross_silo.errors import UserError
