@@ -8,6 +8,7 @@ from typing import Any, Dict, Mapping, Tuple
 from cross_silo.aggregation.aggregator import Aggregator
 from cross_silo.aggregation.job import Job
 from cross_silo.aggregation.leases import LeaseRefusedError
+from cross_silo.aggregation.presence import standing_of
 from cross_silo.aggregation.refusals import FINGERPRINT
 from cross_silo.aggregation.rounds import ENDED
 from cross_silo.protocol.http_service import HttpError, Request, Response, Route, json_response
@@ -48,15 +49,7 @@ class JobRoutes:
         request.body()
         job, rounds, config = self._job, self._aggregator.rounds, self._job.config
         with self._aggregator.changed:
-            standing = {
-                "state": rounds.state,
-                "reason": rounds.reason,
-                "iteration": rounds.iteration,
-                "attempt": rounds.attempt,
-                "phase": rounds.phase,
-                "good_rounds": rounds.good_rounds,
-                "fl_iteration_num": rounds.last_iteration,
-            }
+            standing = {**standing_of(rounds), "fl_iteration_num": rounds.last_iteration}
         return json_response(
             {
                 "fl_name": config.fl_name,

@@ -12,6 +12,7 @@ from cross_silo.aggregation.aggregator import Aggregator
 from cross_silo.aggregation.guarded_store import GuardedStore
 from cross_silo.aggregation.job import Job
 from cross_silo.aggregation.journal import Journal, Record
+from cross_silo.aggregation.presence import live_silos, standing_of
 from cross_silo.aggregation.records import Measurement
 from cross_silo.aggregation.rounds import ENDED, FINISHED, RUNNING, STOPPED, Rounds
 from cross_silo.checkpoint import prune_checkpoints
@@ -82,7 +83,7 @@ class Keeper:
             due = self._clock() - self._beat_at >= BEAT_SECONDS
             if due:
                 self._beat_at = self._clock()
-                told, live = self._told_of_round(), self._live_silos()
+                told, live = self._told_of_round(), live_silos(self._aggregator.leases, self._clock())
                 self._store.call(lambda s: (s.beat(ROLE, self._node, told), s.note_seen(live), s.touch()), None)
             if standing != self._told or due or records:
                 self._tell(standing)  # before the records: a Redis that lost some gets all of them in order
@@ -111,14 +112,6 @@ class Keeper:
                 "left_out": dict(rounds.left_out),
                 "servers": self._aggregator.awaited.shown(),
             }
-
-    def _live_silos(self) -> Dict[str, Dict[str, Any]]:
-        """Return what each live silo told, with the time (Unix) of its last heartbeat."""
-        leases, now, clock = self._aggregator.leases, time.time(), self._clock()
-        return {
-            silo: {**lease.info, "worker": lease.worker, "seen": now - max(leases.seconds - (lease.ends - clock), 0.0)}
-            for silo, lease in leases.live().items()
-        }
 
     def leave(self) -> None:
         """Be no member any more."""
@@ -169,12 +162,7 @@ class Keeper:
         with self._aggregator.changed:
             rounds = self._aggregator.rounds
             return {
-                "state": rounds.state,
-                "reason": rounds.reason,
-                "iteration": rounds.iteration,
-                "attempt": rounds.attempt,
-                "phase": rounds.phase,
-                "good_rounds": rounds.good_rounds,
+                **standing_of(rounds),
                 "refused_updates": json.dumps(self._aggregator.refusals.counts()),
             }
 

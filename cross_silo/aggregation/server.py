@@ -5,16 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
 import secrets
 import signal
 import socket
 import threading
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Tuple
-
-import redis
+from typing import Any, List, Mapping, Optional, Tuple
 
 from cross_silo.aggregation.aggregator import Aggregator
 from cross_silo.aggregation.ending import await_evaluation, await_workers
@@ -29,6 +26,7 @@ from cross_silo.aggregation.models import ModelStore
 from cross_silo.aggregation.participant import Key
 from cross_silo.aggregation.permit_routes import PermitRoutes
 from cross_silo.aggregation.permits import Permits
+from cross_silo.aggregation.presence import log_end, own_member, status_of
 from cross_silo.aggregation.rounds import ENDED, ENDED_FAILED, IDLE, Rounds
 from cross_silo.aggregation.service import EngineRoutes
 from cross_silo.aggregation.shard_link import ShardLink
@@ -44,7 +42,7 @@ from cross_silo.coordination import JobStore, connect
 from cross_silo.errors import UserError, run_main
 from cross_silo.launch import logs
 from cross_silo.launch.memory import share_one_arena
-from cross_silo.launch.proc import is_alive, start_time
+from cross_silo.launch.proc import is_alive
 from cross_silo.launch.ready import write_ready
 from cross_silo.launch.server_addresses import listening_at, reached_at
 from cross_silo.protocol.access import Access, credentials
@@ -52,7 +50,7 @@ from cross_silo.protocol.http_service import HttpService
 from cross_silo.protocol.layout import largest_message
 from cross_silo.protocol.split import Split, split
 from cross_silo.report.state_routes import PATHS, StateRoutes
-from cross_silo.report.status import Status, read_status
+from cross_silo.report.status import Status
 from cross_silo.report.summary import earlier_summary, write_summary
 
 log = logging.getLogger(__name__)
@@ -110,8 +108,9 @@ class Server:
         self._service = HttpService(arguments.http_server_address, "--http_server_address", routes, access)
         metrics_file = self._run_dir / ROLE_NAME / config.summary.metrics_file
         self._journal = Journal(self._store, metrics_file, lambda: write_summary(self._run_dir, jobs))
+        member = own_member(self._service.address, self._run_dir)
         self._keeper = Keeper(
-            self._store, self.aggregator, self.job, self._journal, self._member(), self._begin_anew, time.monotonic
+            self._store, self.aggregator, self.job, self._journal, member, self._begin_anew, time.monotonic
         )
         self.leave = threading.Event()
         """Set to leave before the job's end."""
@@ -122,21 +121,7 @@ class Server:
         return Rounds(config.round, config.fl_iteration_num, time.monotonic, iteration, attempt, known, participation)
 
     def _read_status(self) -> Status:
-        name = self.job.config.fl_name
-        status = self._store.call(lambda s: read_status(s, name), None)
-        if status is None:
-            raise redis.ConnectionError("Redis does not answer")
-        return status
-
-    def _member(self) -> Dict[str, Any]:
-        """Return what other processes see of this one."""
-        return {
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "start_time": start_time(os.getpid()),
-            "address": self._service.address,
-            "run_dir": str(self._run_dir),
-        }
+        return status_of(self._store, self.job.config.fl_name)
 
     def _begin_anew(self, changes: Mapping[str, Any]) -> None:
         """Make the job begin again at round 1 from the present model. Raises ValueError or OSError."""
@@ -199,8 +184,7 @@ class Server:
         """Tell of the job's end, and stay until workers and evaluator have heard of it."""
         self._keeper.step()
         rounds = self.aggregator.rounds
-        ended = log.error if rounds.state == ENDED_FAILED else log.info
-        ended("job %s is %s%s", self.job.config.fl_name, rounds.state, f": {rounds.reason}" if rounds.reason else "")
+        log_end(log, self.job.config.fl_name, rounds, ENDED_FAILED)
         await_workers(self._leases, self.leave, measuring=self.job.config.evaluation.deadline)
         if self._wheel_workers is not None:
             self._wheel_workers.await_quiet(self.job.config.lease, self.leave)

@@ -32,8 +32,8 @@ from cross_silo.mistnet.feature_pass import Drawing, Extract, make_features
 from cross_silo.mistnet.features import FeatureManifest
 from cross_silo.mistnet.features import read_manifest as read_feature_manifest
 from cross_silo.mistnet.pass_progress import PassProgress
-from cross_silo.mistnet.prepared import terms_fingerprint
-from cross_silo.mistnet.privacy import Mechanism, facts, warnings
+from cross_silo.mistnet.prepared import configured, terms_fingerprint
+from cross_silo.mistnet.privacy import facts, warnings
 from cross_silo.mistnet.secret import open_secret
 from cross_silo.mistnet.spec import FeatureSpec, check_same
 from cross_silo.mistnet.transmitter import make_transmitter
@@ -228,24 +228,11 @@ def own_spec(
     theirs: FeatureSpec, mistnet: MistNet, model: Model, cut: CutDetector, classes: Sequence[str]
 ) -> FeatureSpec:
     """Return what the silo's own files say; of the extractor and of calibrated thresholds they say nothing."""
-    mechanism = Mechanism(mistnet.epsilon, mistnet.epsilon_convention)
     zero = mistnet.thresholds == ZERO
     return dataclasses.replace(
         theirs,
-        cut=cut.cut,
-        shape=cut.shape,
-        bits=int(np.prod(cut.shape)),
-        p=mechanism.p,
-        q=mechanism.q,
-        epsilon=mistnet.epsilon,
-        convention=mistnet.epsilon_convention,
         thresholds_sha256=thresholds_sha256(cut.thresholds) if zero else theirs.thresholds_sha256,
-        detector=cut.tag,
-        height=model.config.img_height,
-        width=model.config.img_width,
-        categories=tuple(classes),
-        label_epsilon=mistnet.label_epsilon,
-        box_jitter=mistnet.box_jitter,
+        **configured(mistnet, model, cut, classes),
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional
 from cross_silo.aggregation.guarded_store import GuardedStore
 from cross_silo.aggregation.job import Job
 from cross_silo.aggregation.journal import Journal, Record
+from cross_silo.aggregation.presence import live_silos, standing_of
 from cross_silo.coordination.stopping import StopCheck
 from cross_silo.coordination.store import ENDED
 from cross_silo.mistnet.collection import Collection, received
@@ -199,12 +200,7 @@ class Keeper:
         with self._collection.changed:
             rounds = self._collection.rounds
             return {
-                "state": rounds.state,
-                "reason": rounds.reason,
-                "iteration": rounds.iteration,
-                "attempt": rounds.attempt,
-                "phase": rounds.phase,
-                "good_rounds": rounds.good_rounds,
+                **standing_of(rounds),
                 "refused_updates": json.dumps(self._collection.refusals.counts()),
                 "features": json.dumps(received(self._features)),
             }
@@ -222,15 +218,11 @@ class Keeper:
             self._journal.redis_was_emptied()
 
     def _beat(self, progress: Optional[Progress]) -> None:
-        collection, now, clock = self._collection, time.time(), self._clock()
-        leases = collection.leases
-        live = {
-            silo: {**lease.info, "worker": lease.worker, "seen": now - max(leases.seconds - (lease.ends - clock), 0.0)}
-            for silo, lease in leases.live().items()
-        }
+        collection = self._collection
+        live = live_silos(collection.leases, self._clock())
         told = {
             **self._info,
-            "told": now,
+            "told": time.time(),
             "windows": {} if collection.pool is not None else {"mistnet.deadline": collection.left},
             "joined": sorted(self._features.received()),
             "pushed": sorted(self._features.whole()),

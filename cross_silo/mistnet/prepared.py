@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any, Dict, Mapping
+from typing import Any, Dict, Mapping, Sequence
 
 import numpy as np
 
 from cross_silo.checkpoint import CheckpointInfo, content_sha256
 from cross_silo.config.federated import FederatedConfig
-from cross_silo.config.mistnet import CALIBRATED
-from cross_silo.config.model import load_model, make_detector
+from cross_silo.config.mistnet import CALIBRATED, MistNet
+from cross_silo.config.model import Model, load_model, make_detector
 from cross_silo.errors import UserError
 from cross_silo.mistnet.cut_detector import CutDetector
 from cross_silo.mistnet.extractor import check_trained
@@ -57,6 +57,26 @@ def terms_fingerprint(terms: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(dict(terms), sort_keys=True).encode()).hexdigest()
 
 
+def configured(mistnet: MistNet, model: Model, cut: CutDetector, classes: Sequence[str]) -> Dict[str, Any]:
+    """Return the fields of a :class:`FeatureSpec` that configuration and classes say."""
+    mechanism = Mechanism(mistnet.epsilon, mistnet.epsilon_convention)
+    return {
+        "cut": cut.cut,
+        "shape": cut.shape,
+        "bits": int(np.prod(cut.shape)),
+        "p": mechanism.p,
+        "q": mechanism.q,
+        "epsilon": mistnet.epsilon,
+        "convention": mistnet.epsilon_convention,
+        "detector": cut.tag,
+        "height": model.config.img_height,
+        "width": model.config.img_width,
+        "categories": tuple(classes),
+        "label_epsilon": mistnet.label_epsilon,
+        "box_jitter": mistnet.box_jitter,
+    }
+
+
 def prepare(
     model_yaml: str, config: FederatedConfig, weights: Mapping[str, np.ndarray], info: CheckpointInfo
 ) -> Prepared:
@@ -88,22 +108,9 @@ def prepare(
     thresholds = cut.thresholds
     if mistnet.thresholds == CALIBRATED:
         thresholds = calibrated_thresholds(model_yaml, cut.cut, tensors, mistnet.calibration_images)
-    mechanism = Mechanism(mistnet.epsilon, mistnet.epsilon_convention)
     spec = FeatureSpec(
-        cut=cut.cut,
-        shape=cut.shape,
-        bits=int(np.prod(cut.shape)),
-        p=mechanism.p,
-        q=mechanism.q,
-        epsilon=mistnet.epsilon,
-        convention=mistnet.epsilon_convention,
         thresholds_sha256=thresholds_sha256(thresholds),
         extractor_sha256=content_sha256(tensors),
-        detector=cut.tag,
-        height=model.config.img_height,
-        width=model.config.img_width,
-        categories=tuple(info.classes),
-        label_epsilon=mistnet.label_epsilon,
-        box_jitter=mistnet.box_jitter,
+        **configured(mistnet, model, cut, info.classes),
     )
     return Prepared(weights, info, spec, bits_at(cut.cut, thresholds.tolist()), extractor_bytes(tensors, thresholds))

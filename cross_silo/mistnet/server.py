@@ -9,15 +9,11 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import logging
-import os
 import signal
-import socket
 import threading
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Optional
-
-import redis
+from typing import List, Optional
 
 from cross_silo.aggregation.ending import await_workers
 from cross_silo.aggregation.guarded_store import GuardedStore
@@ -25,6 +21,7 @@ from cross_silo.aggregation.initial import find_model
 from cross_silo.aggregation.job import Job
 from cross_silo.aggregation.job_routes import JobRoutes
 from cross_silo.aggregation.leases import Leases
+from cross_silo.aggregation.presence import log_end, own_member, status_of
 from cross_silo.aggregation.server import instance_of, refuse_second_server
 from cross_silo.aggregation.uploads import UploadPool
 from cross_silo.config.auth import OPERATOR, SERVER, SILO
@@ -34,7 +31,6 @@ from cross_silo.coordination import JobStore, connect
 from cross_silo.coordination.store import ENDED
 from cross_silo.errors import UserError, run_main
 from cross_silo.launch import logs
-from cross_silo.launch.proc import start_time
 from cross_silo.launch.ready import write_ready
 from cross_silo.mistnet import wire
 from cross_silo.mistnet.collection import Collection
@@ -47,7 +43,7 @@ from cross_silo.mistnet.trainer_files import SERVER as ROLE_NAME
 from cross_silo.protocol.access import Access
 from cross_silo.protocol.http_service import HttpService
 from cross_silo.report.state_routes import PATHS, StateRoutes
-from cross_silo.report.status import Status, read_status
+from cross_silo.report.status import Status
 from cross_silo.report.summary import write_summary
 
 log = logging.getLogger(__name__)
@@ -102,8 +98,9 @@ class MistNetServer:
         def summarise() -> None:
             write_summary(self._run_dir, jobs)
 
+        member = own_member(self._service.address, self._run_dir)
         self._keeper = Keeper(
-            self._store, self.collection, features, self.job, self._run_dir, self._member(), prepared.bits, summarise
+            self._store, self.collection, features, self.job, self._run_dir, member, prepared.bits, summarise
         )
         self.leave = threading.Event()
         """Set to leave before the job's end."""
@@ -115,20 +112,7 @@ class MistNetServer:
         self._place(silo).fetch(sha256, target)
 
     def _read_status(self) -> Status:
-        status = self._store.call(lambda s: read_status(s, self._config.fl_name), None)
-        if status is None:
-            raise redis.ConnectionError("Redis does not answer")
-        return status
-
-    def _member(self) -> Dict[str, Any]:
-        """Return what other processes see of this one."""
-        return {
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "start_time": start_time(os.getpid()),
-            "address": self._service.address,
-            "run_dir": str(self._run_dir),
-        }
+        return status_of(self._store, self._config.fl_name)
 
     def run(self) -> int:
         """Serve to the job's end, or until :attr:`leave` is set. Returns the exit status."""
@@ -174,8 +158,7 @@ class MistNetServer:
     def _end(self) -> None:
         """Stay until workers have heard of the job's end; then remove what is not needed any more."""
         rounds = self.collection.rounds
-        ended = log.error if rounds.state == "failed" else log.info
-        ended("job %s is %s%s", self._config.fl_name, rounds.state, f": {rounds.reason}" if rounds.reason else "")
+        log_end(log, self._config.fl_name, rounds, "failed")
         await_workers(self.collection.leases, self.leave)
         if rounds.state == "finished" and self._config.transmitter.remove_at_end:
             for silo in self._features.received():

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import signal
-import socket
 import threading
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, List, Mapping, Optional
 
 import redis
 
@@ -25,6 +23,7 @@ from cross_silo.aggregation.job import Job
 from cross_silo.aggregation.journal import Journal, interrupted_record, recovered_record
 from cross_silo.aggregation.keeper import ROLE, Keeper
 from cross_silo.aggregation.leases import Leases
+from cross_silo.aggregation.presence import log_end, own_member, status_of
 from cross_silo.aggregation.rounds import ENDED, ENDED_FAILED, Rounds
 from cross_silo.aggregation.server import instance_of, next_attempt, refuse_second_server, unrecorded
 from cross_silo.checkpoint import list_checkpoints
@@ -38,13 +37,12 @@ from cross_silo.engines.mindspore_federated.record import EngineRecord, refuses
 from cross_silo.engines.mindspore_federated.routes import FrontRoutes
 from cross_silo.errors import run_main
 from cross_silo.launch import logs
-from cross_silo.launch.proc import start_time
 from cross_silo.launch.ready import write_ready
 from cross_silo.protocol.access import Access
 from cross_silo.protocol.http_service import HttpService
 from cross_silo.protocol.layout import largest_message
 from cross_silo.report.state_routes import PATHS, StateRoutes
-from cross_silo.report.status import Status, read_status
+from cross_silo.report.status import Status
 from cross_silo.report.summary import write_summary
 
 log = logging.getLogger(__name__)
@@ -123,28 +121,15 @@ class Front:
         self._service = HttpService(arguments.http_server_address, "--http_server_address", routes, access)
         metrics_file = self._run_dir / ROLE_NAME / config.summary.metrics_file
         self._journal = Journal(self._store, metrics_file, lambda: write_summary(self._run_dir, jobs))
+        member = {**own_member(self._service.address, self._run_dir), "engine_servers": self.servers.addresses}
         self._keeper = Keeper(
-            self._store, self.mirror, self.job, self._journal, self._member(), _refuse_new_instance, time.monotonic
+            self._store, self.mirror, self.job, self._journal, member, _refuse_new_instance, time.monotonic
         )
         self.leave = threading.Event()
         """Set to leave before the job's end."""
 
     def _read_status(self) -> Status:
-        name = self.job.config.fl_name
-        status = self._store.call(lambda s: read_status(s, name), None)
-        if status is None:
-            raise redis.ConnectionError("Redis does not answer")
-        return status
-
-    def _member(self) -> Dict[str, Any]:
-        return {
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "start_time": start_time(os.getpid()),
-            "address": self._service.address,
-            "run_dir": str(self._run_dir),
-            "engine_servers": self.servers.addresses,
-        }
+        return status_of(self._store, self.job.config.fl_name)
 
     def run(self) -> int:
         """Serve to the job's end, or until :attr:`leave` is set. Returns the exit status."""
@@ -213,8 +198,7 @@ class Front:
         """Tell of the job's end, stay until workers and evaluator have heard of it, and end the engine's servers."""
         self._keeper.step()
         rounds, deadline = self.mirror.rounds, self.job.config.evaluation.deadline
-        ended = log.error if rounds.state == ENDED_FAILED else log.info
-        ended("job %s is %s%s", self.job.config.fl_name, rounds.state, f": {rounds.reason}" if rounds.reason else "")
+        log_end(log, self.job.config.fl_name, rounds, ENDED_FAILED)
         await_workers(self._leases, self.leave, measuring=deadline)
         self._stop_engine()
         if self.job.config.evaluation.annotations and rounds.good_rounds:
